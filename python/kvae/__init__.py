@@ -1,0 +1,65 @@
+"""k-mer features of DNA sequences, and a variational autoencoder on them.
+
+Counting and feature assembly need numpy only; what needs Arrow or torch is
+loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kvae._core import __version__
+from kvae.errors import KvaeError
+
+if TYPE_CHECKING:
+    from kvae.encoding import encode
+    from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
+    from kvae.layout import Block, Layout, kmers
+    from kvae.model import KmerVAE
+    from kvae.store import FeatureStore
+    from kvae.training import TrainResult, train
+
+__all__ = [
+    "Block",
+    "FeatureStore",
+    "FeaturizeResult",
+    "KmerVAE",
+    "KvaeError",
+    "Layout",
+    "TrainResult",
+    "__version__",
+    "count_kmers",
+    "encode",
+    "featurize",
+    "featurize_sequences",
+    "kmers",
+    "train",
+]
+
+_HOME = {
+    "Block": "kvae.layout",
+    "FeatureStore": "kvae.store",
+    "FeaturizeResult": "kvae.featurizing",
+    "KmerVAE": "kvae.model",
+    "Layout": "kvae.layout",
+    "TrainResult": "kvae.training",
+    "count_kmers": "kvae.featurizing",
+    "encode": "kvae.encoding",
+    "featurize": "kvae.featurizing",
+    "featurize_sequences": "kvae.featurizing",
+    "kmers": "kvae.layout",
+    "train": "kvae.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'kvae' has no attribute '{name}'")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,44 @@
+"""The Rust extension: counting, feature assembly and the feature file."""
+
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+class _Summary(TypedDict):
+    records: int
+    rows: int
+    bases: int
+    too_short: int
+    without_kmer: int
+    files: int
+    warnings: list[str]
+    bad: list[str]
+
+def layout(ks: Sequence[int]) -> str: ...
+def kmers(k: int) -> list[str]: ...
+def backend() -> str: ...
+def available_threads() -> int: ...
+def count_kmers(
+    sequences: Iterable[str | bytes], k: int, threads: int | None
+) -> NDArray[np.uint32]: ...
+def featurize_sequences(
+    sequences: Iterable[str | bytes], ks: Sequence[int], threads: int | None
+) -> NDArray[np.float32]: ...
+def featurize(
+    inputs: Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
+    target: str | PathLike[str],
+    ks: Sequence[int],
+    window: int,
+    min_length: int,
+    store: str,
+    sequence: bool,
+    skip_bad: bool,
+    threads: int | None,
+    progress: Callable[[int, int | None, int, int], object] | None,
+) -> _Summary: ...

@@ -1,0 +1,102 @@
+"""Outputs that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kvae.errors import KvaeError
+
+__all__ = ["atomic_output", "check_output"]
+
+
+def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Make sure that a file may be written at `path`, before any work is done.
+
+    Returns
+    -------
+    Path
+        `path`, with links resolved, so that a linked file is replaced and not
+        the link.
+
+    Raises
+    ------
+    KvaeError
+        If the folder is missing, `path` is a folder or a device, or there is a
+        file already and `force` is false.
+    """
+    given = Path(path)
+    target = Path(os.path.realpath(given))
+    if not target.parent.is_dir():
+        raise KvaeError(f"{given}: the folder {target.parent} does not exist: create it first")
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    except OSError as error:
+        raise KvaeError(f"{given}: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise KvaeError(f"{given}: is a folder: name a file with -o")
+    if not stat.S_ISREG(mode):
+        raise KvaeError(f"{given}: is not a regular file: name another one with -o")
+    if not force:
+        raise KvaeError(f"{given}: exists already: give --force to replace it, or another -o")
+    return target
+
+
+@contextmanager
+def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write to, and move it to `path` at the end.
+
+    What was at `path` stays untouched unless the block ends without an
+    exception; the temporary file is removed if it does not.
+
+    Yields
+    ------
+    Path
+        An empty file in the folder of `path`.
+
+    Raises
+    ------
+    KvaeError
+        As `check_output` does, or if the folder cannot be written to.
+    """
+    target = check_output(path, force=force)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        _set_default_mode(handle)
+        os.close(handle)
+        yield temporary
+        _sync(temporary)
+        if not force and target.exists():
+            raise KvaeError(f"{path}: was made by someone else meanwhile: it is left as it is")
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync(target.parent)
+
+
+def _set_default_mode(handle: int) -> None:
+    """Give a temporary file the mode that any new file would have."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.fchmod(handle, 0o666 & ~mask)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the device."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

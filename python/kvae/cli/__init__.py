@@ -1,0 +1,88 @@
+"""The ``kvae`` program.
+
+Each command is a thin layer over the public function of the same name. Nothing
+heavy is imported before a command runs, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from kvae.cli.demo import demo
+from kvae.cli.encode import encode
+from kvae.cli.featurize import featurize
+from kvae.cli.train import train
+from kvae.errors import KvaeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="kvae",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="A first try: [bold]kvae demo[/bold]. Every command has its own --help.",
+)
+app.command(no_args_is_help=True)(featurize)
+app.command()(train)
+app.command(no_args_is_help=True)(encode)
+app.command()(demo)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from kvae import __version__
+
+        typer.echo(f"kvae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """k-mer features of DNA sequences, and a variational autoencoder on them.
+
+    [bold]featurize[/bold] sequences, [bold]train[/bold] a model on the features, and
+    [bold]encode[/bold] sequences to latent vectors that can be clustered, searched and
+    explored.
+    """
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, so that nothing half-written stays behind."""
+    sys.exit(128 + signum)
+
+
+def main() -> None:
+    """Run the program; mistakes of the user become one line and exit code 1."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except KvaeError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("kvae: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(message: str) -> NoReturn:
+    line = " ".join(message.splitlines())
+    print(f"kvae: error: {line}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,185 @@
+"""``kvae featurize``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvae.cli.common import INPUT, OUTPUT, Force, Quiet, Threads, bases, seconds, warn
+
+if TYPE_CHECKING:
+    from kvae.featurizing import FeaturizeResult
+
+ROWS = "Rows"
+
+
+class Store(StrEnum):
+    """What a feature file keeps of every row."""
+
+    log = "log"
+    counts = "counts"
+    packed = "packed"
+
+
+def _parse_ks(text: str) -> list[int]:
+    try:
+        return [int(k) for k in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter("give numbers with commas between them, like 7,4,3") from None
+
+
+def featurize(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUTS...",
+            help="FASTA or FASTQ files (plain, gzip, BGZF, bzip2, xz or zstd), folders, "
+            "@lists of paths, or - for standard input.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Feature file to write.", rich_help_panel=OUTPUT),
+    ] = Path("feats.arrow"),
+    window: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Bases in a row; the remainder of a record joins its last row. "
+            "0 makes every record one row.",
+            rich_help_panel=ROWS,
+        ),
+    ] = 5000,
+    min_length: Annotated[
+        int, typer.Option(min=0, help="Leave shorter records out.", rich_help_panel=ROWS)
+    ] = 1000,
+    k: Annotated[
+        str,
+        typer.Option(
+            "--k", metavar="K,K,...", help="k-mers of a row: 1 to 8.", rich_help_panel=ROWS
+        ),
+    ] = "7,4,3",
+    store: Annotated[
+        Store,
+        typer.Option(
+            help="Keep log-space features (33 kB a row), counts (half of it), or only the "
+            "packed sequence (1.3 kB for 5 kb).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = Store.log,
+    sequence: Annotated[
+        bool,
+        typer.Option(
+            "--sequence/--no-sequence",
+            help="Keep the sequence of every row, at two bits a base.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = True,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad",
+            help="Leave damaged files out instead of stopping; the exit code is 1 then too.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    threads: Threads = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Count k-mers and write log-space features, a row per window of 5 kb.
+
+    Files in folders are found by their names (.fa .fasta .fna .ffn .fas .fq .fastq,
+    compressed or not); their format is told by their content.
+    """
+    from kvae.featurizing import featurize as run_featurize
+
+    with nullcontext(None) if quiet else _progress() as progress:
+        result = run_featurize(
+            inputs,
+            output,
+            k=_parse_ks(k),
+            window=window,
+            min_length=min_length,
+            store=store.value,
+            sequence=sequence,
+            skip_bad=skip_bad,
+            threads=threads,
+            force=force,
+            progress=progress,
+        )
+    for message in result.warnings:
+        if not quiet:
+            warn(message)
+    for message in result.bad:
+        warn(f"left out: {message}")
+    if not quiet:
+        _summarize(result, output)
+    if result.bad:
+        raise typer.Exit(1)
+
+
+def _summarize(result: FeaturizeResult, output: Path) -> None:
+    """Say what was done, and what was left out and why."""
+    rate = bases(result.bases / result.seconds)
+    typer.echo(
+        f"{output}: {result.rows:,} rows of {bases(result.bases)} from {result.records:,} records"
+        f" in {result.files:,} files, {seconds(result.seconds)} ({rate}/s)",
+        err=True,
+    )
+    if result.too_short:
+        typer.echo(f"left out: {result.too_short:,} records shorter than --min-length", err=True)
+    if result.without_kmer:
+        typer.echo(f"left out: {result.without_kmer:,} windows without a valid k-mer", err=True)
+
+
+class _progress:
+    """A bar of the bytes read on a terminal, a line now and then elsewhere."""
+
+    LINE_SECONDS = 10.0
+
+    def __enter__(self) -> _progress:
+        self._start = self._told = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("featurize"),
+                BarColumn(),
+                DownloadColumn(),
+                TextColumn("{task.fields[rows]:,} rows  {task.fields[rate]}/s"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None, rows=0, rate="")
+            self._bar.start()
+        return self
+
+    def __call__(self, read: int, total: int | None, rows: int, letters: int) -> None:
+        now = time.monotonic()
+        rate = bases(letters / max(now - self._start, 1e-9))
+        if self._bar is not None:
+            self._bar.update(self._task, completed=read, total=total, rows=rows, rate=rate)
+        elif now - self._told >= self.LINE_SECONDS:
+            self._told = now
+            share = f"{100 * read / total:.0f} % read, " if total else ""
+            typer.echo(f"featurize: {share}{rows:,} rows, {rate}/s", err=True)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,201 @@
+"""Sequences to counts and features, in memory or in files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvae import _core
+from kvae.atomic import atomic_output
+
+__all__ = ["FeaturizeResult", "count_kmers", "featurize", "featurize_sequences"]
+
+DEFAULT_KS = (7, 4, 3)
+DEFAULT_WINDOW = 5000
+DEFAULT_MIN_LENGTH = 1000
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+Progress = Callable[[int, int | None, int, int], object]
+
+
+@dataclass(frozen=True)
+class FeaturizeResult:
+    """What became of the inputs of `featurize`.
+
+    Attributes
+    ----------
+    files, records
+        Read.
+    rows, bases
+        Written; bases counts all letters of the rows.
+    too_short
+        Records left out because they were shorter than the minimum.
+    without_kmer
+        Rows left out because they had no valid window of the longest k.
+    warnings
+        One-line messages about what was odd but not wrong.
+    bad
+        Why files were left out (``skip_bad=True``).
+    seconds
+        Wall time.
+    """
+
+    files: int
+    records: int
+    rows: int
+    bases: int
+    too_short: int
+    without_kmer: int
+    warnings: list[str]
+    bad: list[str]
+    seconds: float
+
+
+def _as_list(sequences: str | bytes | Iterable[str | bytes]) -> Iterable[str | bytes]:
+    return [sequences] if isinstance(sequences, str | bytes) else sequences
+
+
+def count_kmers(
+    sequences: str | bytes | Iterable[str | bytes], k: int, *, threads: int | None = None
+) -> NDArray[np.uint32]:
+    """Count the canonical k-mers of each sequence.
+
+    A k-mer and its reverse complement are counted together, a palindrome once
+    per occurrence. Windows with a letter other than ``ACGTU`` (either case) are
+    not counted.
+
+    Parameters
+    ----------
+    sequences
+        One sequence or several.
+    k
+        1 to 8.
+    threads
+        All CPUs that this process may use, by default.
+
+    Returns
+    -------
+    ndarray of uint32, shape (sequences, canonical k-mers)
+        Columns as `kvae.kmers(k)` lists them. The array owns the buffer that
+        the counts were written to.
+
+    Raises
+    ------
+    KvaeError
+        If k is not supported.
+
+    Examples
+    --------
+    >>> import kvae
+    >>> kvae.count_kmers("ACGT", 2)[0].sum()
+    np.uint32(3)
+    """
+    return _core.count_kmers(_as_list(sequences), k, threads)
+
+
+def featurize_sequences(
+    sequences: str | bytes | Iterable[str | bytes],
+    *,
+    k: Sequence[int] = DEFAULT_KS,
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Compute the log-space row of each sequence.
+
+    Parameters
+    ----------
+    sequences
+        One sequence or several; each becomes one row, whatever its length.
+    k
+        The k-mer blocks of a row.
+    threads
+        All CPUs that this process may use, by default.
+
+    Returns
+    -------
+    ndarray of float32, shape (sequences, fields)
+        Fields as `kvae.Layout.from_ks(k)` describes them: natural logarithms of
+        the length, of frequencies + 1e-6 and of the GC fraction + 1e-6. The
+        array owns the buffer that the rows were written to.
+
+    Raises
+    ------
+    KvaeError
+        If a k is not supported, or a sequence is empty.
+    """
+    return _core.featurize_sequences(_as_list(sequences), list(k), threads)
+
+
+def featurize(
+    inputs: Paths,
+    output: str | os.PathLike[str] = "feats.arrow",
+    *,
+    k: Sequence[int] = DEFAULT_KS,
+    window: int = DEFAULT_WINDOW,
+    min_length: int = DEFAULT_MIN_LENGTH,
+    store: Literal["log", "counts", "packed"] = "log",
+    sequence: bool = True,
+    skip_bad: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> FeaturizeResult:
+    """Write the features of sequence files to an Arrow file.
+
+    Parameters
+    ----------
+    inputs
+        FASTA or FASTQ files, compressed or not, folders, ``@lists`` of paths, or
+        ``-`` for standard input.
+    output
+        The file to write. It appears when all rows are in it, or not at all.
+    k
+        The k-mer blocks of a row.
+    window
+        Bases in a row; the remainder of a record joins its last row. 0 makes
+        every record one row.
+    min_length
+        Shorter records are left out.
+    store
+        ``"log"`` keeps features, ``"counts"`` counts, and ``"packed"`` only the
+        sequences.
+    sequence
+        Keep the sequence of each row, at two bits a base.
+    skip_bad
+        Leave files with mistakes out instead of stopping at the first.
+    threads
+        All CPUs that this process may use, by default.
+    force
+        Replace `output` if it exists.
+    progress
+        Called several times a second with the bytes read, the bytes of all
+        inputs (None where unknown), and the rows and bases written.
+
+    Raises
+    ------
+    KvaeError
+        If an input is missing, damaged or no sequence file, if no row is left,
+        or if `output` cannot be written.
+    """
+    paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    start = time.perf_counter()
+    with atomic_output(output, force=force) as temporary:
+        summary = _core.featurize(
+            paths,
+            temporary,
+            output,
+            list(k),
+            window,
+            min_length,
+            store,
+            sequence,
+            skip_bad,
+            threads,
+            progress,
+        )
+    return FeaturizeResult(**summary, seconds=time.perf_counter() - start)

@@ -1,0 +1,203 @@
+"""Feature files, memory-mapped."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kvae.errors import KvaeError
+from kvae.layout import Layout
+
+__all__ = ["FeatureStore"]
+
+FORMAT_VERSION = 1
+
+
+class FeatureStore:
+    """A feature file, opened without reading it.
+
+    The file is mapped into memory: opening takes the same time whatever its
+    size, and rows are read from the disk when they are first used. Views that
+    were handed out keep the file mapped.
+
+    Parameters
+    ----------
+    path
+        A file that `kvae.featurize` wrote.
+
+    Raises
+    ------
+    KvaeError
+        If it is no such file, or damaged.
+
+    Examples
+    --------
+    >>> store = FeatureStore("feats.arrow")  # doctest: +SKIP
+    >>> store.batch(0).shape  # doctest: +SKIP
+    (512, 8362)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            with pa.memory_map(os.fspath(path)) as source:
+                reader = pa.ipc.open_file(source)
+                self._schema = reader.schema
+                self.metadata = self._read_metadata()
+                self._batches = [
+                    reader.get_batch(i) for i in range(reader.num_record_batches)
+                ]
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            detail = str(error).splitlines()[0] if str(error) else "unreadable"
+            raise self._error(f"is not a whole Arrow file ({detail}): featurize again") from error
+        except OSError as error:
+            # Arrow reports truncation as an operating system's error too.
+            reason = error.strerror or "is not a whole Arrow file: featurize again"
+            raise self._error(reason) from error
+        self.layout = self._read_layout()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        if len(self) == 0:
+            raise self._error("has no rows: featurize again")
+        self._check_columns()
+
+    def _error(self, message: str) -> KvaeError:
+        return KvaeError(f"{self.path}: {message}")
+
+    def _read_metadata(self) -> dict[str, Any]:
+        text = (self._schema.metadata or {}).get(b"kvae")
+        if text is None:
+            raise self._error("is an Arrow file, but not one of kvae's: use kvae featurize")
+        try:
+            metadata = json.loads(text)
+            version = metadata["format"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._error("has unreadable metadata: featurize again") from error
+        if version != FORMAT_VERSION:
+            raise self._error(
+                f"has format version {version}, and this kvae reads {FORMAT_VERSION}:"
+                " featurize again, or use the kvae that wrote it"
+            )
+        return dict(metadata)
+
+    def _read_layout(self) -> Layout:
+        try:
+            stated = Layout.from_dict(self.metadata["layout"])
+            known = Layout.from_ks(stated.ks)
+        except (KeyError, TypeError, ValueError, KvaeError) as error:
+            raise self._error("has an unreadable layout: featurize again") from error
+        if stated != known:
+            raise self._error(
+                f"has rows of layout {stated.fingerprint}, and this kvae makes"
+                f" {known.fingerprint} of the same k: featurize again"
+            )
+        return known
+
+    def _check_columns(self) -> None:
+        if "features" not in self._schema.names:
+            raise self._error("keeps no features: featurize with --store log")
+        kind = self._schema.field("features").type
+        expected = pa.list_(pa.field("item", pa.float32(), nullable=False), self.layout.n_fields)
+        if kind != expected:
+            raise self._error(f"has features of type {kind}, not {expected}: featurize again")
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return int(self._starts[-1])
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}: {len(self):,} rows, {self.layout.n_fields} fields)"
+
+    @property
+    def n_batches(self) -> int:
+        """Number of record batches."""
+        return len(self._batches)
+
+    def batch(self, i: int) -> NDArray[np.float32]:
+        """View the features of a record batch.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, fields)
+            Read-only, and mapped: nothing is copied.
+        """
+        column = self._batches[i].column("features")
+        values = column.flatten().to_numpy(zero_copy_only=True)
+        return values.reshape(-1, self.layout.n_fields)
+
+    @cached_property
+    def _views(self) -> list[NDArray[np.float32]]:
+        return [self.batch(i) for i in range(self.n_batches)]
+
+    def rows(
+        self, indices: NDArray[np.int64], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Gather rows by their positions in the file.
+
+        Parameters
+        ----------
+        indices
+            Positions, in any order, repeats allowed.
+        out
+            Where to write, shape ``(len(indices), fields)``; made if missing.
+
+        Returns
+        -------
+        ndarray of float32, shape (len(indices), fields)
+
+        Raises
+        ------
+        IndexError
+            If a position is outside the file.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        if out is None:
+            out = np.empty((len(indices), self.layout.n_fields), dtype=np.float32)
+        if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
+            raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}")
+        batches = np.searchsorted(self._starts, indices, side="right") - 1
+        for batch in np.unique(batches):
+            here = np.flatnonzero(batches == batch)
+            out[here] = self._views[batch][indices[here] - self._starts[batch]]
+        return out
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Get any column of the file, as Arrow, without a copy.
+
+        Raises
+        ------
+        KeyError
+            If the file has no such column.
+        """
+        if name not in self._schema.names:
+            raise KeyError(name)
+        columns = [batch.column(name) for batch in self._batches]
+        return pa.chunked_array(columns, type=self._schema.field(name).type)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of all columns."""
+        return list(self._schema.names)
+
+    @cached_property
+    def ids(self) -> pa.ChunkedArray:
+        """Record name of each row."""
+        return self.column("id")
+
+    @cached_property
+    def source_codes(self) -> NDArray[np.int32]:
+        """Position in `source_names` of each row's input file."""
+        codes = [batch.column("source").indices.to_numpy() for batch in self._batches]
+        return np.concatenate(codes)
+
+    @cached_property
+    def source_names(self) -> list[str]:
+        """Input files, as they were named or found."""
+        names: list[str] = self._batches[0].column("source").dictionary.to_pylist()
+        return names

@@ -1,0 +1,182 @@
+//! The feature file: Arrow's IPC file format, written straight from the
+//! buffers that the rows were computed in.
+//!
+//! arrow-rs describes the format (schema and metadata); its own writer would
+//! copy every batch once more, so the framing is done here.
+
+mod frame;
+mod schema;
+
+use std::fs::File;
+use std::io::{IoSlice, Write};
+use std::path::{Path, PathBuf};
+
+use arrow_buffer::ToByteSlice;
+use arrow_schema::Schema;
+
+use crate::error::{Error, Result};
+use crate::packed::Gap;
+use crate::pipeline::{Content, Group, Values};
+
+pub use schema::Settings;
+
+use frame::{Block, Body};
+
+/// Writes groups of rows as the record batches of a feature file.
+pub struct FeatureWriter {
+    path: PathBuf,
+    file: File,
+    schema: Schema,
+    content: Content,
+    position: u64,
+    dictionaries: Vec<Block>,
+    batches: Vec<Block>,
+}
+
+impl FeatureWriter {
+    /// Begins a file at `path`, replacing what is there; `sources` are the
+    /// names that the rows' positions refer to.
+    ///
+    /// # Errors
+    /// If the file cannot be created or written.
+    pub fn create(
+        path: &Path,
+        content: Content,
+        settings: &Settings,
+        sources: &[String],
+    ) -> Result<Self> {
+        let file = File::create(path).map_err(|error| Error::io(path, error))?;
+        let schema = schema::schema(&content, settings);
+        let mut writer = Self {
+            path: path.to_path_buf(),
+            file,
+            schema,
+            content,
+            position: 0,
+            dictionaries: Vec::new(),
+            batches: Vec::new(),
+        };
+        writer.put(&[IoSlice::new(&frame::head())])?;
+        writer.put(&[IoSlice::new(&frame::schema_message(&writer.schema))])?;
+        let mut names = Body::default();
+        names.add_utf8(sources.iter().map(String::as_str));
+        let message = frame::dictionary_message(&names, sources.len());
+        let block = writer.put_message(&message, &names)?;
+        writer.dictionaries.push(block);
+        Ok(writer)
+    }
+
+    /// Writes one batch made of these groups, in their order.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_batch(&mut self, groups: &[Group]) -> Result<()> {
+        let rows = groups.iter().map(Group::len).sum();
+        let body = self.batch_body(groups, rows);
+        let message = frame::batch_message(&body, rows);
+        let block = self.put_message(&message, &body)?;
+        self.batches.push(block);
+        Ok(())
+    }
+
+    /// Ends the file and waits until the device has it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn finish(mut self) -> Result<()> {
+        let tail = frame::tail(&self.schema, &self.dictionaries, &self.batches);
+        self.put(&[IoSlice::new(&tail)])?;
+        self.file.sync_all().map_err(|error| Error::io(&self.path, error))
+    }
+
+    /// The columns of `schema::schema`, in its order.
+    fn batch_body<'a>(&self, groups: &'a [Group], rows: usize) -> Body<'a> {
+        let mut body = Body::default();
+        body.add_utf8(groups.iter().flat_map(|group| group.ids.iter().map(|id| &**id)));
+        body.add_column(rows, groups.iter().map(|group| group.sources.to_byte_slice()));
+        body.add_column(rows, groups.iter().map(|group| group.starts.to_byte_slice()));
+        let ends: Vec<u64> = groups
+            .iter()
+            .flat_map(|group| group.starts.iter().zip(&group.lengths).map(|(s, l)| s + l))
+            .collect();
+        body.add_owned_column(rows, ends.to_byte_slice());
+        body.add_column(rows, groups.iter().map(|group| group.lengths.to_byte_slice()));
+        body.add_column(rows, groups.iter().map(|group| group.gc.to_byte_slice()));
+        for i in 0..self.content.layout.ks().count() {
+            body.add_column(rows, groups.iter().map(|group| group.windows[i].to_byte_slice()));
+        }
+        let n_columns = groups.first().map_or(0, |group| group.values.len());
+        for i in 0..n_columns {
+            add_values(&mut body, rows, groups.iter().map(|group| &group.values[i]));
+        }
+        if self.content.sequence {
+            let lengths = groups.iter().flat_map(|group| group.packed_lengths.iter().copied());
+            body.add_binary(lengths, groups.iter().map(|group| &group.packed[..]));
+            let counts = groups.iter().flat_map(|group| group.gap_counts.iter().copied());
+            add_gaps(&mut body, counts, groups.iter().flat_map(|group| &group.gaps));
+        }
+        body
+    }
+
+    fn put_message(&mut self, message: &[u8], body: &Body) -> Result<Block> {
+        let block = Block {
+            offset: self.position,
+            metadata_length: message.len(),
+            body_length: body.length(),
+        };
+        let mut slices = vec![IoSlice::new(message)];
+        slices.extend(body.slices());
+        self.put(&slices)?;
+        Ok(block)
+    }
+
+    fn put(&mut self, slices: &[IoSlice]) -> Result<()> {
+        let mut slices = slices.to_vec();
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            match self.file.write_vectored(rest) {
+                Ok(0) => return Err(Error::io(&self.path, std::io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    self.position += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io(&self.path, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn add_values<'a>(body: &mut Body<'a>, rows: usize, parts: impl Iterator<Item = &'a Values>) {
+    let mut fields = 0;
+    let slices: Vec<&[u8]> = parts
+        .map(|values| match values {
+            Values::F32(values) => {
+                fields += values.len();
+                values.to_byte_slice()
+            }
+            Values::U16(values) => {
+                fields += values.len();
+                values.to_byte_slice()
+            }
+            Values::U32(values) => {
+                fields += values.len();
+                values.to_byte_slice()
+            }
+        })
+        .collect();
+    body.add_fixed_size_list(rows, fields, slices.into_iter());
+}
+
+fn add_gaps<'a>(
+    body: &mut Body,
+    counts: impl Iterator<Item = usize>,
+    gaps: impl Iterator<Item = &'a Gap>,
+) {
+    let (starts, lengths): (Vec<u32>, Vec<u32>) = gaps.map(|gap| (gap.start, gap.length)).unzip();
+    body.add_list(counts);
+    body.add_struct(starts.len());
+    body.add_owned_column(starts.len(), starts.to_byte_slice());
+    body.add_owned_column(lengths.len(), lengths.to_byte_slice());
+}

@@ -1,0 +1,456 @@
+//! Exact counts of canonical k-mers, of several k at once.
+//!
+//! Only 7-mers (and 8-mers) are counted base by base. Shorter k-mers follow
+//! from them by sums, because within a run of bases every inner k-mer is the
+//! middle of one (k+2)-mer and the half of two (k+1)-mers; what the sums miss
+//! at the ends of runs is added, so the counts are exact.
+
+use crate::canonical::columns;
+use crate::dna::{self, CODE, MAX_K};
+use crate::simd::{Backend, TABLE, USED};
+
+/// Sequences up to this length are counted in bytes first.
+///
+/// A byte wraps around at 256 occurrences, which is detected and costs a
+/// second pass. Longer sequences are likely to have such a k-mer.
+const NARROW_LENGTH: usize = 1 << 16;
+
+/// What is known of a sequence besides its k-mers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Composition {
+    /// Letters, of whatever kind.
+    pub length: u64,
+    /// Letters A, C, G and T (or U).
+    pub acgt: u64,
+    /// Letters G and C.
+    pub gc: u64,
+}
+
+impl Composition {
+    /// (G + C) / (A + C + G + T), 0 where there is no base at all.
+    pub fn gc_fraction(&self) -> f64 {
+        if self.acgt == 0 { 0.0 } else { self.gc as f64 / self.acgt as f64 }
+    }
+}
+
+/// A maximal stretch of bases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// First letter.
+    pub start: usize,
+    /// Number of bases.
+    pub length: usize,
+}
+
+/// The runs of bases of a sequence, in order.
+pub fn runs(sequence: &[u8], backend: Backend, out: &mut Vec<Run>) {
+    out.clear();
+    if backend.all_bases(sequence) {
+        out.extend((!sequence.is_empty()).then_some(Run { start: 0, length: sequence.len() }));
+        return;
+    }
+    let is_base = |letter: &u8| CODE[usize::from(*letter)] != dna::INVALID;
+    let mut start = 0;
+    for stretch in sequence.chunk_by(|a, b| is_base(a) == is_base(b)) {
+        if is_base(&stretch[0]) {
+            out.push(Run { start, length: stretch.len() });
+        }
+        start += stretch.len();
+    }
+}
+
+/// The counts of one k, as they were found.
+#[derive(Clone, Copy, Debug)]
+pub enum Counts<'a> {
+    /// 7-mers, by the integer of the canonical k-mer.
+    Bytes(&'a [u8; TABLE]),
+    /// 7- or 8-mers, by the integer of the canonical k-mer.
+    Words(&'a [u64; TABLE]),
+    /// Any other k, by column.
+    Columns(&'a [u64]),
+}
+
+impl Counts<'_> {
+    /// The count of every column, in order; `k` is the k they belong to.
+    pub fn iter(&self, k: usize) -> impl Iterator<Item = u64> + '_ {
+        let kmers = &columns(k).kmers;
+        (0..kmers.len()).map(move |column| match self {
+            Self::Bytes(table) => u64::from(table[kmers[column] as usize]),
+            Self::Words(table) => table[kmers[column] as usize],
+            Self::Columns(counts) => counts[column],
+        })
+    }
+}
+
+/// Where the 7-mers of the sequence at hand were counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    Bytes,
+    Words,
+}
+
+/// Counts one sequence after another into tables that it keeps.
+#[derive(Debug)]
+pub struct Counter {
+    ks: Vec<usize>,
+    backend: Backend,
+    composition: Composition,
+    runs: Vec<Run>,
+    width: Width,
+    bytes: Box<[u8; TABLE]>,
+    /// Allocated when a sequence first needs it.
+    words: Option<Box<[u64; TABLE]>>,
+    octamers: Option<Box<[u64; TABLE]>>,
+    /// `shorter[k]`, by column, for k = 1 to 6: what was asked for, and what
+    /// that is derived from.
+    shorter: [Vec<u64>; 7],
+}
+
+/// An empty table, made on the heap: it is too large for the stack.
+#[allow(clippy::unnecessary_box_returns)]
+fn table<T: Default + Copy>() -> Box<[T; TABLE]> {
+    let Ok(table) = vec![T::default(); TABLE].into_boxed_slice().try_into() else {
+        unreachable!("the length is the array's")
+    };
+    table
+}
+
+impl Counter {
+    /// A counter of these k, each from 1 to 8.
+    pub fn new(ks: impl IntoIterator<Item = usize>, backend: Backend) -> Self {
+        let ks: Vec<usize> = ks.into_iter().collect();
+        debug_assert!(ks.iter().all(|k| (1..=MAX_K).contains(k)));
+        Self {
+            octamers: ks.contains(&8).then(table),
+            ks,
+            backend,
+            composition: Composition::default(),
+            runs: Vec::new(),
+            width: Width::Bytes,
+            bytes: table(),
+            words: None,
+            shorter: Default::default(),
+        }
+    }
+
+    /// Counts `sequence`, forgetting the one before.
+    pub fn count(&mut self, sequence: &[u8]) {
+        runs(sequence, self.backend, &mut self.runs);
+        let acgt: usize = self.runs.iter().map(|run| run.length).sum();
+        self.composition = Composition {
+            length: sequence.len() as u64,
+            acgt: acgt as u64,
+            gc: self.backend.count_gc(sequence),
+        };
+        self.count_heptamers(sequence);
+        if let Some(octamers) = &mut self.octamers {
+            octamers.fill(0);
+            count_forward(sequence, &self.runs, 8, octamers);
+        }
+        self.derive_shorter(sequence);
+    }
+
+    /// The k that are counted, as given to [`Counter::new`].
+    pub fn ks(&self) -> &[usize] {
+        &self.ks
+    }
+
+    /// Length and GC of the sequence.
+    pub fn composition(&self) -> Composition {
+        self.composition
+    }
+
+    /// The sequence's runs of bases, in order.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Valid windows of k bases: the sum of the counts of that k.
+    pub fn windows(&self, k: usize) -> u64 {
+        let windows = self.runs.iter().map(|run| (run.length + 1).saturating_sub(k));
+        windows.sum::<usize>() as u64
+    }
+
+    /// The counts of one of the k given to [`Counter::new`]: a k-mer and its
+    /// reverse complement together, a palindrome once per occurrence.
+    pub fn counts(&self, k: usize) -> Counts<'_> {
+        match (k, self.width, &self.words, &self.octamers) {
+            (8, _, _, Some(octamers)) => Counts::Words(octamers),
+            (7, Width::Words, Some(words), _) => Counts::Words(words),
+            (7, ..) => Counts::Bytes(&self.bytes),
+            _ => Counts::Columns(&self.shorter[k]),
+        }
+    }
+
+    /// Counts the 7-mers and leaves the sums that the shorter ones need.
+    fn count_heptamers(&mut self, sequence: &[u8]) {
+        let mut middles = [0u64; 1 << 10];
+        if sequence.len() <= NARROW_LENGTH {
+            self.width = Width::Bytes;
+            self.bytes[..USED].fill(0);
+            self.backend.count_heptamers(sequence, &mut self.bytes);
+            self.backend.sum_ends(&self.bytes, &mut middles);
+        }
+        // A count that wrapped around is missing from the sum.
+        if sequence.len() > NARROW_LENGTH || middles.iter().sum::<u64>() != self.windows(7) {
+            self.width = Width::Words;
+            let words = self.words.get_or_insert_with(table);
+            words[..USED].fill(0);
+            self.backend.count_heptamers(sequence, words);
+            for (middle, sum) in middles.iter_mut().enumerate() {
+                let ends = (0..4).flat_map(|first| (0..4).map(move |last| (first, last)));
+                *sum = ends.map(|(first, last)| words[first << 12 | middle << 2 | last]).sum();
+            }
+        }
+        self.set_middles(5, &middles);
+    }
+
+    /// Folds counts of inner k-mers of either strand into columns.
+    fn set_middles(&mut self, k: usize, either_strand: &[u64]) {
+        let columns = columns(k);
+        let counts = &mut self.shorter[k];
+        counts.clear();
+        counts.resize(columns.len(), 0);
+        for (&column, &count) in columns.column.iter().zip(either_strand) {
+            counts[usize::from(column)] += count;
+        }
+    }
+
+    fn derive_shorter(&mut self, sequence: &[u8]) {
+        let needed = |ks: &[usize], below: usize| ks.iter().any(|&k| k < below);
+        if !needed(&self.ks, 7) {
+            return;
+        }
+        if self.ks.contains(&6) {
+            self.derive_from_halves(6, sequence);
+        }
+        self.add_run_ends(5, 7, sequence);
+        if self.ks.contains(&4) {
+            self.derive_from_halves(4, sequence);
+        }
+        if needed(&self.ks, 4) {
+            self.derive_from_middles(3, sequence);
+        }
+        if self.ks.contains(&2) {
+            self.derive_from_halves(2, sequence);
+        }
+        if self.ks.contains(&1) {
+            self.derive_from_middles(1, sequence);
+        }
+    }
+
+    /// k-mers from the (k+2)-mers around them.
+    fn derive_from_middles(&mut self, k: usize, sequence: &[u8]) {
+        let mut middles = vec![0; dna::n_kmers(k)];
+        let mask = dna::n_kmers(k) - 1;
+        for (&kmer, &count) in columns(k + 2).kmers.iter().zip(&self.shorter[k + 2]) {
+            middles[(kmer as usize >> 2) & mask] += count;
+        }
+        self.set_middles(k, &middles);
+        self.add_run_ends(k, k + 2, sequence);
+    }
+
+    /// Adds the k-mers that are the middle of no longer k-mer: the first and
+    /// the last of each run, and all of a run shorter than `longer`.
+    fn add_run_ends(&mut self, k: usize, longer: usize, sequence: &[u8]) {
+        let columns = columns(k);
+        let counts = &mut self.shorter[k];
+        for run in &self.runs {
+            let bases = &sequence[run.start..run.start + run.length];
+            if bases.len() < longer {
+                for window in bases.windows(k) {
+                    counts[usize::from(columns.column[encode(window)])] += 1;
+                }
+            } else {
+                for window in [&bases[..k], &bases[bases.len() - k..]] {
+                    counts[usize::from(columns.column[encode(window)])] += 1;
+                }
+            }
+        }
+    }
+
+    /// k-mers from the (k+1)-mers whose halves they are.
+    ///
+    /// An inner k-mer is the first half of one (k+1)-mer and the second half
+    /// of another, so it is found twice; the first and the last of a run once.
+    fn derive_from_halves(&mut self, k: usize, sequence: &[u8]) {
+        let target = columns(k);
+        let mut twice = vec![0u64; target.len()];
+        let mask = dna::n_kmers(k) - 1;
+        let longer = self.counts(k + 1);
+        for (&kmer, count) in columns(k + 1).kmers.iter().zip(longer.iter(k + 1)) {
+            twice[usize::from(target.column[kmer as usize >> 2])] += count;
+            twice[usize::from(target.column[kmer as usize & mask])] += count;
+        }
+        for run in &self.runs {
+            let bases = &sequence[run.start..run.start + run.length];
+            if bases.len() >= k {
+                twice[usize::from(target.column[encode(&bases[..k])])] += 1;
+                twice[usize::from(target.column[encode(&bases[bases.len() - k..])])] += 1;
+            }
+        }
+        for count in &mut twice {
+            debug_assert_eq!(*count % 2, 0);
+            *count /= 2;
+        }
+        self.shorter[k] = twice;
+    }
+}
+
+/// The integer of a window that holds only bases.
+fn encode(window: &[u8]) -> usize {
+    window.iter().fold(0, |kmer, &letter| kmer << 2 | usize::from(CODE[usize::from(letter)] & 3))
+}
+
+/// Adds the k-mers of all runs to `table` at their canonical forms' integers.
+fn count_forward(sequence: &[u8], runs: &[Run], k: usize, table: &mut [u64; TABLE]) {
+    let mask = (dna::n_kmers(k) - 1) as u32;
+    for run in runs {
+        let (mut forward, mut reverse) = (0u32, 0u32);
+        for (i, &letter) in sequence[run.start..run.start + run.length].iter().enumerate() {
+            let code = u32::from(CODE[usize::from(letter)] & 3);
+            forward = (forward << 2 | code) & mask;
+            reverse = reverse >> 2 | (3 - code) << (2 * (k - 1));
+            if i + 1 >= k {
+                table[forward.min(reverse) as usize] += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naive;
+    use proptest::prelude::*;
+
+    fn counts(counter: &Counter, k: usize) -> Vec<u64> {
+        counter.counts(k).iter(k).collect()
+    }
+
+    fn check(sequence: &[u8], ks: &[usize]) {
+        for backend in Backend::available() {
+            let mut counter = Counter::new(ks.iter().copied(), backend);
+            counter.count(sequence);
+            for &k in ks {
+                let expected: Vec<u64> = naive::count(sequence, k).into_values().collect();
+                let text = String::from_utf8_lossy(sequence);
+                assert_eq!(counts(&counter, k), expected, "{backend}, k = {k}, {text}");
+                assert_eq!(counter.windows(k), expected.iter().sum::<u64>());
+            }
+        }
+    }
+
+    /// Sequences with breaks anywhere, of letters that are common or not.
+    fn sequence(
+        lengths: impl Into<proptest::collection::SizeRange>,
+    ) -> impl Strategy<Value = Vec<u8>> {
+        let letter = prop_oneof![
+            40 => proptest::sample::select(b"ACGTacgtUu".to_vec()),
+            1 => proptest::sample::select(b"NnRYKMSWBDHVX-*@`{[~\0\xff".to_vec()),
+        ];
+        proptest::collection::vec(letter, lengths)
+    }
+
+    #[test]
+    fn counts_match_the_definition_at_every_short_length() {
+        let mut state = 7u32;
+        for length in 0..=200 {
+            let sequence: Vec<u8> = (0..length)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    b"ACGTACGTACGTACGTACGTACGTACGTACGN"[(state >> 27) as usize]
+                })
+                .collect();
+            check(&sequence, &[7, 4, 3]);
+        }
+    }
+
+    #[test]
+    fn counts_match_around_block_ends() {
+        let text: Vec<u8> = (0..1600u32).map(|i| b"GATTACAC"[(i * i / 3 % 8) as usize]).collect();
+        for length in (500..540).chain(1010..1050) {
+            check(&text[..length], &[7]);
+            let mut broken = text[..length].to_vec();
+            broken[length - 9] = b'N';
+            broken[490] = b'-';
+            check(&broken, &[7]);
+        }
+    }
+
+    #[test]
+    fn bytes_that_wrap_around_are_counted_wider() {
+        for length in [255, 261, 262, 263, 518, 519, 5000, 70_000] {
+            let backend = Backend::Scalar;
+            let mut counter = Counter::new([7, 4, 3, 1], backend);
+            counter.count(&vec![b'T'; length]);
+            for k in [7, 4, 3, 1] {
+                let counts = counts(&counter, k);
+                assert_eq!(counts[0], (length + 1 - k) as u64, "k = {k}");
+                assert_eq!(counts[1..].iter().sum::<u64>(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn counter_forgets_the_sequence_before() {
+        let mut counter = Counter::new([8, 7, 6, 5, 4, 3, 2, 1], Backend::Scalar);
+        counter.count(&[b'A'; 1000]);
+        counter.count(b"");
+        for k in 1..=8 {
+            assert_eq!(counts(&counter, k).iter().sum::<u64>(), 0);
+        }
+        assert_eq!(counter.composition(), Composition::default());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn all_k_match_the_definition(sequence in sequence(0..200)) {
+            check(&sequence, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+
+        #[test]
+        fn each_k_alone_matches_the_definition(sequence in sequence(0..60), k in 1usize..=8) {
+            check(&sequence, &[k]);
+        }
+
+        #[test]
+        fn long_sequences_match_the_definition(sequence in sequence(1000..3000)) {
+            check(&sequence, &[7, 4, 3]);
+        }
+
+        #[test]
+        fn reverse_complement_changes_nothing(sequence in sequence(0..1500)) {
+            let reverse: Vec<u8> = sequence.iter().rev().map(|letter| {
+                match letter.to_ascii_uppercase() {
+                    b'A' => b'T', b'C' => b'G', b'G' => b'C', b'T' | b'U' => b'A', _ => b'N',
+                }
+            }).collect();
+            let ks = [7, 6, 5, 4, 3, 2, 1, 8];
+            let mut one = Counter::new(ks, Backend::Scalar);
+            let mut other = Counter::new(ks, Backend::Scalar);
+            one.count(&sequence);
+            other.count(&reverse);
+            for k in ks {
+                prop_assert_eq!(counts(&one, k), counts(&other, k));
+            }
+            prop_assert_eq!(one.composition(), other.composition());
+        }
+
+        #[test]
+        fn composition_matches_the_letters(sequence in sequence(0..700)) {
+            let upper = sequence.to_ascii_uppercase();
+            let count = |letters: &[u8]| upper.iter().filter(|x| letters.contains(x)).count() as u64;
+            for backend in Backend::available() {
+                let mut counter = Counter::new([3], backend);
+                counter.count(&sequence);
+                let composition = counter.composition();
+                prop_assert_eq!(composition.length, sequence.len() as u64);
+                prop_assert_eq!(composition.acgt, count(b"ACGTU"));
+                prop_assert_eq!(composition.gc, count(b"GC"));
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Sequence files to a feature file.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use crate::arrow::{FeatureWriter, Settings};
+use crate::error::{Error, Result};
+use crate::input::discover::{Source, discover};
+use crate::layout::Layout;
+use crate::pipeline::{self, BATCH_ROWS, Content, Group, Plan, Progress, Sink, Store, Summary};
+use crate::simd::Backend;
+use crate::windows::Cutting;
+
+/// What to keep of every row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Log-space features.
+    Log,
+    /// Counts.
+    Counts,
+    /// Only the sequence.
+    Packed,
+}
+
+/// How to featurize.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The k-mers of a row.
+    pub layout: Layout,
+    /// Letters in a window; 0 makes every record one row.
+    pub window: usize,
+    /// Shorter records are left out.
+    pub min_length: u64,
+    /// What to keep of every row.
+    pub kept: Kept,
+    /// Keep the sequence too.
+    pub sequence: bool,
+    /// Leave files with mistakes out.
+    pub skip_bad: bool,
+    /// Number of threads.
+    pub threads: NonZeroUsize,
+}
+
+impl Options {
+    fn store(&self) -> Store {
+        // The last window holds less than two.
+        let longest = 2 * self.window;
+        match self.kept {
+            Kept::Log => Store::Log,
+            Kept::Packed => Store::Packed,
+            Kept::Counts if self.window > 0 && u16::try_from(longest).is_ok() => Store::Counts16,
+            Kept::Counts => Store::Counts32,
+        }
+    }
+}
+
+impl Sink for FeatureWriter {
+    fn write(&mut self, batch: &[Group]) -> Result<()> {
+        self.write_batch(batch)
+    }
+}
+
+/// Writes the rows of all sequence files in `inputs` to a new file at `out`,
+/// which will be moved to `target` if all goes well.
+///
+/// `watch` is called several times a second with the progress and the bytes
+/// of all inputs, where they are known.
+///
+/// # Errors
+/// If an input is missing, damaged or no sequence file, no row is left,
+/// `target` is one of the inputs, or `out` cannot be written.
+pub fn featurize(
+    inputs: &[PathBuf],
+    out: &Path,
+    target: &Path,
+    options: &Options,
+    watch: &mut dyn FnMut(Progress, Option<u64>) -> Result<()>,
+) -> Result<Summary> {
+    if options.kept == Kept::Packed && !options.sequence {
+        let message = "a packed store is nothing but the sequences: it cannot leave them out";
+        return Err(Error::Argument(message.into()));
+    }
+    let mut warnings = Vec::new();
+    let sources = discover(inputs, &mut |warning| warnings.push(warning))?;
+    refuse_target(&sources, target)?;
+
+    let plan = Plan {
+        cutting: Cutting {
+            window: options.window,
+            min_length: options.min_length,
+            longest_k: options.layout.longest_k(),
+        },
+        content: Content {
+            layout: options.layout.clone(),
+            store: options.store(),
+            sequence: options.sequence,
+        },
+        threads: options.threads,
+        backend: Backend::active()?,
+        skip_bad: options.skip_bad,
+    };
+    let settings =
+        Settings { window: options.window, min_length: options.min_length, batch_rows: BATCH_ROWS };
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    let mut writer = FeatureWriter::create(out, plan.content.clone(), &settings, &names)?;
+    let bytes: Option<u64> = sources.iter().map(|source| source.size).sum();
+    let mut watch = |progress| watch(progress, bytes);
+    let mut summary = pipeline::run(&sources, &plan, &mut writer, &mut watch)?;
+    writer.finish()?;
+    warnings.append(&mut summary.warnings);
+    summary.warnings = warnings;
+    Ok(summary)
+}
+
+/// Refuses to replace what is being read.
+fn refuse_target(sources: &[Source], target: &Path) -> Result<()> {
+    let Ok(target_file) = target.canonicalize() else {
+        return Ok(());
+    };
+    let is_target = |source: &&Source| source.path.canonicalize().is_ok_and(|x| x == target_file);
+    match sources.iter().find(is_target) {
+        Some(_) => Err(Error::input(target, "the output is one of the inputs: choose another -o")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,124 @@
+//! FASTA text to records.
+
+use std::ops::Range;
+
+use memchr::memchr;
+
+use super::records::{Header, Mistake, Parsed, Piece, keep_letters};
+use crate::simd::Backend;
+
+/// Parses a chunk of FASTA text whose line ends are all `\n`.
+///
+/// `within_line` says that the chunk begins inside a line of letters. The
+/// letters are moved together in place, so no second buffer is filled.
+pub(super) fn parse(mut text: Vec<u8>, within_line: bool, backend: Backend) -> Parsed {
+    let mut parsed = Parsed::default();
+    let mut kept = 0;
+    let mut at = 0;
+    let mut may_be_header = !within_line;
+    while at < text.len() {
+        let length = memchr(b'\n', &text[at..]);
+        let end = length.map_or(text.len(), |length| at + length);
+        let line = at..end;
+        if may_be_header && text[at] == b'>' {
+            close(&mut parsed.pieces, kept);
+            let header = Some(Header::parse(&text[at + 1..end]));
+            parsed.pieces.push(Piece { header, letters: kept..kept });
+        } else if !line.is_empty() {
+            match append(&mut text, line, kept, backend) {
+                Ok(0) => {}
+                Ok(letters) => {
+                    if parsed.pieces.is_empty() {
+                        parsed.pieces.push(Piece { header: None, letters: 0..0 });
+                    }
+                    kept += letters;
+                }
+                Err(message) => {
+                    parsed.mistake = Some(Mistake { line: parsed.lines, message });
+                    break;
+                }
+            }
+        }
+        parsed.lines += u64::from(length.is_some());
+        may_be_header = true;
+        at = end + 1;
+    }
+    close(&mut parsed.pieces, kept);
+    text.truncate(kept);
+    parsed.letters = text;
+    parsed
+}
+
+fn close(pieces: &mut [Piece], kept: usize) {
+    if let Some(piece) = pieces.last_mut() {
+        piece.letters.end = kept;
+    }
+}
+
+/// Moves the letters of a line to `to`, which is never behind the line, and
+/// returns their number.
+fn append(
+    text: &mut [u8],
+    line: Range<usize>,
+    to: usize,
+    backend: Backend,
+) -> std::result::Result<usize, String> {
+    if backend.all_bases(&text[line.clone()]) {
+        let letters = line.len();
+        text.copy_within(line, to);
+        Ok(letters)
+    } else {
+        keep_letters(text, line, to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(parsed: &Parsed) -> Vec<(Option<&str>, String)> {
+        let pieces = parsed.pieces.iter();
+        pieces
+            .map(|piece| {
+                let letters = &parsed.letters[piece.letters.clone()];
+                let id = piece.header.as_ref().map(|header| header.id.as_str());
+                (id, String::from_utf8_lossy(letters).into_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_joined_and_spaces_dropped() {
+        let text = b">a first\nACG\n\nTn N\t-\n>\n>b\tx\nuU".to_vec();
+        let parsed = parse(text, false, Backend::Scalar);
+        let expected = [
+            (Some("a"), "ACGTnN-".to_string()),
+            (Some(""), String::new()),
+            (Some("b"), "uU".to_string()),
+        ];
+        assert_eq!(summary(&parsed), expected);
+        assert_eq!(parsed.lines, 6);
+        assert_eq!(parsed.mistake, None);
+    }
+
+    #[test]
+    fn a_chunk_may_begin_within_a_line() {
+        let parsed = parse(b"ACG\nT\n>b\nA\n".to_vec(), true, Backend::Scalar);
+        let expected = [(None, "ACGT".to_string()), (Some("b"), "A".to_string())];
+        assert_eq!(summary(&parsed), expected);
+        let parsed = parse(b">b\nA\n".to_vec(), true, Backend::Scalar);
+        assert!(parsed.mistake.is_some(), "a '>' within a line is no header");
+    }
+
+    #[test]
+    fn mistakes_name_the_line_and_keep_what_was_before() {
+        for (line, blame) in [("MEQ", "'E'"), ("AC1", "'1'"), (";x", "';'"), ("A\0", "\\u{0}")] {
+            let text = format!(">a\nACGT\n{line}\n");
+            let parsed = parse(text.into_bytes(), false, Backend::Scalar);
+            let mistake = parsed.mistake.clone().unwrap();
+            assert_eq!(mistake.line, 2);
+            assert!(mistake.message.contains(blame), "{}", mistake.message);
+            assert_eq!(summary(&parsed), [(Some("a"), "ACGT".to_string())]);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! FASTQ text to records.
+
+use std::ops::Range;
+
+use memchr::memchr;
+
+use super::records::{Header, Mistake, Parsed, Piece, keep_letters};
+use crate::simd::Backend;
+
+/// The lines of a record, and where the next one begins.
+struct Lines {
+    header: Range<usize>,
+    letters: Range<usize>,
+    separator: Range<usize>,
+    quality: Range<usize>,
+    /// Blank lines before the header.
+    blank: u64,
+    /// Line ends of the record itself: 4, or 3 at the end of a file.
+    ends: u64,
+    next: usize,
+}
+
+/// One past a line's end, and whether there is a line end at all.
+fn line(text: &[u8], at: usize) -> (Range<usize>, usize, u64) {
+    match memchr(b'\n', &text[at..]) {
+        Some(length) => (at..at + length, at + length + 1, 1),
+        None => (at..text.len(), text.len(), 0),
+    }
+}
+
+/// The four lines from `at` on; nothing where only blank lines are left.
+fn lines(text: &[u8], mut at: usize) -> Option<Lines> {
+    let mut blank = 0;
+    while text.get(at) == Some(&b'\n') {
+        at += 1;
+        blank += 1;
+    }
+    if at == text.len() {
+        return None;
+    }
+    let (header, at, a) = line(text, at);
+    let (letters, at, b) = line(text, at);
+    let (separator, at, c) = line(text, at);
+    let (quality, next, d) = line(text, at);
+    Some(Lines { header, letters, separator, quality, blank, ends: a + b + c + d, next })
+}
+
+/// The length of the whole records at the beginning of `text`.
+pub(super) fn whole_records(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(record) = lines(text, at).filter(|record| record.ends == 4) {
+        at = record.next;
+    }
+    at
+}
+
+/// Parses whole FASTQ records whose line ends are all `\n`.
+pub(super) fn parse(mut text: Vec<u8>, backend: Backend) -> Parsed {
+    let mut parsed = Parsed::default();
+    let mut kept = 0;
+    let mut at = 0;
+    while let Some(record) = lines(&text, at) {
+        parsed.lines += record.blank;
+        let header = Header::parse(text[record.header.clone()].split_at(1).1);
+        match check(&text, &record).and_then(|()| append(&mut text, &record, kept, backend)) {
+            Ok(letters) => {
+                let piece = Piece { header: Some(header), letters: kept..kept + letters };
+                parsed.pieces.push(piece);
+                kept += letters;
+            }
+            Err((line, message)) => {
+                parsed.mistake = Some(Mistake { line: parsed.lines + line, message });
+                break;
+            }
+        }
+        parsed.lines += record.ends;
+        at = record.next;
+    }
+    text.truncate(kept);
+    parsed.letters = text;
+    parsed
+}
+
+/// Whether the four lines are a record; else which of them is wrong, and how.
+fn check(text: &[u8], record: &Lines) -> std::result::Result<(), (u64, String)> {
+    if text[record.header.start] != b'@' {
+        return Err((0, "a FASTQ record must begin with '@'".into()));
+    }
+    // The quality of a record without letters may be missing at the very end.
+    if record.ends < 3 {
+        return Err((0, "the FASTQ record is truncated".into()));
+    }
+    if text.get(record.separator.start) != Some(&b'+') {
+        let message = "no '+' line after one line of sequence: FASTQ records must have four \
+                       lines each";
+        return Err((2, message.into()));
+    }
+    if record.quality.len() != record.letters.len() {
+        return Err((
+            3,
+            format!(
+                "the quality has {} characters and the sequence {}",
+                record.quality.len(),
+                record.letters.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn append(
+    text: &mut [u8],
+    record: &Lines,
+    to: usize,
+    backend: Backend,
+) -> std::result::Result<usize, (u64, String)> {
+    let line = record.letters.clone();
+    if backend.all_bases(&text[line.clone()]) {
+        let letters = line.len();
+        text.copy_within(line, to);
+        Ok(letters)
+    } else {
+        keep_letters(text, line, to).map_err(|message| (1, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids_and_letters(parsed: &Parsed) -> Vec<(String, String)> {
+        let pieces = parsed.pieces.iter();
+        pieces
+            .map(|piece| {
+                let letters = &parsed.letters[piece.letters.clone()];
+                let id = piece.header.as_ref().map(|header| header.id.clone());
+                (id.unwrap(), String::from_utf8_lossy(letters).into_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn four_lines_are_a_record() {
+        let text = b"\n@a x\nACGN\n+a\n@@@@\n\n@b\n\n+\n\n@c\nAC\n+\n>+";
+        let parsed = parse(text.to_vec(), Backend::Scalar);
+        let expected = [("a", "ACGN"), ("b", ""), ("c", "AC")];
+        let expected = expected.map(|(id, letters)| (id.to_string(), letters.to_string()));
+        assert_eq!(ids_and_letters(&parsed), expected);
+        assert_eq!(parsed.mistake, None);
+        assert_eq!(parsed.lines, 13);
+    }
+
+    #[test]
+    fn whole_records_end_before_the_first_incomplete_one() {
+        let text = b"@a\nAC\n+\n!!\n@b\nAC\n+\n!";
+        assert_eq!(whole_records(text), 11);
+        assert_eq!(whole_records(&text[..11]), 11);
+        assert_eq!(whole_records(&text[..10]), 0);
+    }
+
+    #[test]
+    fn mistakes_name_the_line() {
+        for (text, line, blame) in [
+            ("@a\nAC\n+\n!!\nx", 4, "begin with '@'"),
+            ("@a\nAC\nAC\n+\n!!!!\n", 2, "four lines"),
+            ("@a\nAC\n+\n!\n", 3, "quality has 1"),
+            ("@a\nAC\n+\n!!\n@b\nAC\n", 4, "truncated"),
+            ("@a\nAE\n+\n!!\n", 1, "'E'"),
+        ] {
+            let mistake = parse(text.as_bytes().to_vec(), Backend::Scalar).mistake.unwrap();
+            assert_eq!(mistake.line, line, "{text:?}");
+            assert!(mistake.message.contains(blame), "{}", mistake.message);
+        }
+    }
+}

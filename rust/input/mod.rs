@@ -1,0 +1,8 @@
+//! From paths on the command line to the text of sequence files.
+
+pub mod compression;
+pub mod discover;
+mod fasta;
+mod fastq;
+pub mod records;
+pub mod text;

@@ -1,0 +1,306 @@
+//! Files as chunks of text that can be parsed independently.
+//!
+//! Cutting is serial, as decompression is, and cheap; parsing the chunks is
+//! not, and may happen anywhere, at any time.
+
+use memchr::{memchr, memrchr};
+use std::path::PathBuf;
+
+use super::compression::Decoder;
+use super::discover::Source;
+use super::records::Parsed;
+use super::{fasta, fastq};
+use crate::error::{Error, Result};
+use crate::simd::Backend;
+
+/// Text in a chunk, unless a single header or FASTQ record is longer.
+const CHUNK: usize = 1 << 20;
+
+/// The longest header line, or FASTQ record, that is believed to be one.
+const LONGEST: usize = 1 << 30;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Fasta,
+    Fastq,
+}
+
+/// Text that can be parsed by itself.
+#[derive(Debug)]
+pub struct Chunk {
+    text: Vec<u8>,
+    kind: Kind,
+    /// The chunk begins within a line of letters.
+    within_line: bool,
+}
+
+impl Chunk {
+    /// Its records.
+    pub fn parse(self, backend: Backend) -> Parsed {
+        match self.kind {
+            Kind::Fasta => fasta::parse(self.text, self.within_line, backend),
+            Kind::Fastq => fastq::parse(self.text, backend),
+        }
+    }
+}
+
+/// Cuts a file into chunks.
+pub struct TextReader {
+    path: PathBuf,
+    decoder: Decoder,
+    /// Known once there is a character that is not a blank.
+    kind: Option<Kind>,
+    /// Text that belongs to the next chunk.
+    rest: Vec<u8>,
+    within_line: bool,
+    /// The text so far ended with a carriage return, so that a line feed at
+    /// its beginning belongs to it.
+    after_return: bool,
+    at_end: bool,
+}
+
+impl TextReader {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is compressed in a way that is not known.
+    pub fn open(source: &Source) -> Result<Self> {
+        Ok(Self::new(source.path.clone(), Decoder::open(source)?))
+    }
+
+    fn new(path: PathBuf, decoder: Decoder) -> Self {
+        Self {
+            path,
+            decoder,
+            kind: None,
+            rest: Vec::new(),
+            within_line: false,
+            after_return: false,
+            at_end: false,
+        }
+    }
+
+    /// Bytes of the file read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.decoder.compressed_bytes()
+    }
+
+    /// What was odd but not wrong, each in one line that names the file.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        self.decoder.take_warnings()
+    }
+
+    /// Whether the file held nothing but blanks, once all of it was read.
+    pub fn was_empty(&self) -> bool {
+        self.kind.is_none()
+    }
+
+    /// The next chunk; nothing at the end of the file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is damaged, or is neither FASTA nor FASTQ.
+    pub fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        let mut target = CHUNK;
+        loop {
+            self.fill(target)?;
+            let Some(kind) = self.kind()? else {
+                return Ok(None);
+            };
+            if let Some(length) = self.cut(kind) {
+                let mut text = std::mem::take(&mut self.rest);
+                self.rest = Vec::with_capacity(CHUNK + (text.len() - length));
+                self.rest.extend_from_slice(&text[length..]);
+                text.truncate(length);
+                let within_line = self.within_line;
+                self.within_line = kind == Kind::Fasta && text.last() != Some(&b'\n');
+                return Ok((!text.is_empty()).then_some(Chunk { text, kind, within_line }));
+            }
+            if target >= LONGEST {
+                let message = "a single line or record is longer than 1 GiB: is this a sequence \
+                               file?";
+                return Err(Error::input(&self.path, message));
+            }
+            target *= 2;
+        }
+    }
+
+    /// Reads until there are `target` bytes of text, or all there is.
+    fn fill(&mut self, target: usize) -> Result<()> {
+        while self.rest.len() < target && !self.at_end {
+            let filled = self.rest.len();
+            self.rest.resize(target.max(CHUNK), 0);
+            let read = self.decoder.read(&mut self.rest[filled..])?;
+            self.rest.truncate(filled + read);
+            self.at_end = read == 0;
+            self.unify_line_ends(filled);
+        }
+        Ok(())
+    }
+
+    /// Turns `\r\n` and a lone `\r` into `\n`, from `from` on.
+    fn unify_line_ends(&mut self, from: usize) {
+        let text = &mut self.rest;
+        if !self.after_return && memchr(b'\r', &text[from..]).is_none() {
+            return;
+        }
+        let mut to = from;
+        for at in from..text.len() {
+            let byte = text[at];
+            if byte == b'\n' && self.after_return {
+                self.after_return = false;
+                continue;
+            }
+            self.after_return = byte == b'\r';
+            text[to] = if byte == b'\r' { b'\n' } else { byte };
+            to += 1;
+        }
+        text.truncate(to);
+    }
+
+    /// FASTA or FASTQ, by the first character that is not a blank; nothing
+    /// for a file of blanks only.
+    fn kind(&mut self) -> Result<Option<Kind>> {
+        while self.kind.is_none() {
+            const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+            if self.rest.starts_with(BYTE_ORDER_MARK) {
+                self.rest.drain(..BYTE_ORDER_MARK.len());
+            }
+            match self.rest.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                Some(b'>') => self.kind = Some(Kind::Fasta),
+                Some(b'@') => self.kind = Some(Kind::Fastq),
+                Some(&other) => return Err(Error::input(&self.path, neither(other))),
+                None if self.at_end => return Ok(None),
+                None => self.fill(self.rest.len() + CHUNK)?,
+            }
+        }
+        Ok(self.kind)
+    }
+
+    /// How much of the text can be parsed by itself; nothing if more must be
+    /// read to tell.
+    fn cut(&self, kind: Kind) -> Option<usize> {
+        if self.at_end {
+            return Some(self.rest.len());
+        }
+        match kind {
+            Kind::Fastq => Some(fastq::whole_records(&self.rest)).filter(|&length| length > 0),
+            Kind::Fasta => match memrchr(b'\n', &self.rest) {
+                Some(last) => Some(last + 1),
+                // A single line: letters may be cut anywhere, a header not.
+                None if self.within_line || self.rest[0] != b'>' => Some(self.rest.len()),
+                None => None,
+            },
+        }
+    }
+}
+
+fn neither(first: u8) -> String {
+    let first = char::from(first).escape_default();
+    format!("begins with '{first}': neither FASTA (which begins with '>') nor FASTQ ('@')")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::{Cursor, Read};
+
+    /// Gives what it holds in portions of the given size.
+    struct Portions(Cursor<Vec<u8>>, usize);
+
+    impl Read for Portions {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            let n = buf.len().min(self.1);
+            self.0.read(&mut buf[..n])
+        }
+    }
+
+    fn reader(text: &[u8], portion: usize) -> TextReader {
+        let path = PathBuf::from("x.fa");
+        let inner = Portions(Cursor::new(text.to_vec()), portion);
+        TextReader::new(path.clone(), Decoder::from_reader(path, Box::new(inner)).unwrap())
+    }
+
+    /// Records of all chunks, joined.
+    fn records(text: &[u8], portion: usize) -> Vec<(String, String)> {
+        let mut reader = reader(text, portion);
+        let mut records: Vec<(String, String)> = Vec::new();
+        while let Some(chunk) = reader.next_chunk().unwrap() {
+            let parsed = chunk.parse(Backend::Scalar);
+            assert_eq!(parsed.mistake, None);
+            for piece in parsed.pieces {
+                if let Some(header) = piece.header {
+                    records.push((header.id, String::new()));
+                }
+                let letters = std::str::from_utf8(&parsed.letters[piece.letters]).unwrap();
+                records.last_mut().unwrap().1 += letters;
+            }
+        }
+        records
+    }
+
+    fn expected() -> Vec<(String, String)> {
+        vec![("a".into(), "ACGTACGT".into()), ("b".into(), "GG".into())]
+    }
+
+    #[test]
+    fn line_ends_marks_and_blanks_are_read_as_meant() {
+        for text in [
+            ">a x\nACGT\nACGT\n>b\nGG\n",
+            ">a x\r\nACGT\r\nACGT\r\n>b\r\nGG",
+            ">a x\rACGT\rACGT\r>b\rGG\r",
+            "\u{feff}>a x\nACGT\nACGT\n>b\nGG",
+            "\n \n>a\tx\n\nAC GT\nAC\tGT\n\n>b\nG\n\nG\n\n",
+            "@a\nACGTACGT\n+\n!!!!!!!!\n@b\nGG\n+\n!!\n\n",
+            "@a\r\nACGTACGT\r\n+\r\n!!!!!!!!\r\n@b\r\nGG\r\n+\r\n!!",
+        ] {
+            for portion in [1, 2, 3, 1000] {
+                assert_eq!(records(text.as_bytes(), portion), expected(), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_lines_and_headers_pass_chunk_ends() {
+        let letters = "ACGT".repeat(CHUNK);
+        let name = "n".repeat(3 * CHUNK);
+        let text = format!(">{name} x\n{letters}\n>b\nA\n");
+        let expected = vec![(name, letters), ("b".into(), "A".into())];
+        assert_eq!(records(text.as_bytes(), CHUNK / 3), expected);
+    }
+
+    #[test]
+    fn other_text_is_refused_and_blanks_are_empty() {
+        let error = reader(b"id,length\n", 100).next_chunk().unwrap_err().to_string();
+        assert!(error.starts_with("x.fa: begins with 'i': neither FASTA"), "{error}");
+        for text in [&b""[..], b"\n \r\n\t\n"] {
+            let mut reader = reader(text, 1);
+            assert!(reader.next_chunk().unwrap().is_none());
+            assert!(reader.was_empty());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn chunk_ends_do_not_matter(
+            lengths in proptest::collection::vec(0usize..5000, 1..300),
+            width in 1usize..200,
+            portion in 1000usize..100_000,
+        ) {
+            let mut text = String::new();
+            let mut expected = Vec::new();
+            for (i, length) in lengths.into_iter().enumerate() {
+                let letters: String = "GATTACA".chars().cycle().skip(i).take(length).collect();
+                text += &format!(">r{i} x\n");
+                for line in letters.as_bytes().chunks(width) {
+                    text += std::str::from_utf8(line).unwrap();
+                    text += "\n";
+                }
+                expected.push((format!("r{i}"), letters));
+            }
+            prop_assert_eq!(records(text.as_bytes(), portion), expected);
+        }
+    }
+}

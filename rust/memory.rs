@@ -1,0 +1,118 @@
+//! Sequences in memory to arrays in memory, on several threads.
+
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::canonical::columns;
+use crate::count::Counter;
+use crate::error::{Error, Result};
+use crate::features::RowBuilder;
+use crate::layout::Layout;
+use crate::simd::Backend;
+
+/// Sequences that a thread takes at a time.
+const SHARE: usize = 32;
+
+/// Counts of the canonical k-mers of every sequence: a row of columns each,
+/// one row after the other.
+///
+/// # Errors
+/// [`Error::Argument`] if a sequence is too long for 32-bit counts.
+pub fn count(
+    sequences: &[&[u8]],
+    k: usize,
+    threads: NonZeroUsize,
+    backend: Backend,
+) -> Result<Vec<u32>> {
+    if let Some(i) = sequences.iter().position(|x| u32::try_from(x.len()).is_err()) {
+        return Err(Error::Argument(format!(
+            "sequence {i} is longer than 4,294,967,295 letters: cut it into pieces"
+        )));
+    }
+    let counter = || Counter::new([k], backend);
+    Ok(fill(sequences, columns(k).len(), threads, counter, |counter, sequence, row| {
+        counter.count(sequence);
+        for (field, count) in row.iter_mut().zip(counter.counts(k).iter(k)) {
+            *field = count as u32;
+        }
+    }))
+}
+
+/// The log-space row of every sequence, one after the other.
+pub fn featurize(
+    sequences: &[&[u8]],
+    layout: &Layout,
+    threads: NonZeroUsize,
+    backend: Backend,
+) -> Vec<f32> {
+    let tools = || (Counter::new(layout.ks(), backend), RowBuilder::new(layout.clone(), backend));
+    fill(sequences, layout.n_fields(), threads, tools, |(counter, rows), sequence, row| {
+        counter.count(sequence);
+        rows.write(counter, row);
+    })
+}
+
+/// An array of one row per sequence, each written by some thread with tools
+/// of its own.
+fn fill<T: Copy + Default + Send, Tools>(
+    sequences: &[&[u8]],
+    width: usize,
+    threads: NonZeroUsize,
+    tools: impl Fn() -> Tools + Sync,
+    write: impl Fn(&mut Tools, &[u8], &mut [T]) + Sync,
+) -> Vec<T> {
+    // Zeroed by the operating system when first touched, so by the threads.
+    let mut array = vec![T::default(); sequences.len() * width];
+    let shares = Mutex::new(sequences.chunks(SHARE).zip(array.chunks_mut(SHARE * width)));
+    let work = || {
+        let mut tools = tools();
+        loop {
+            let share = shares.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((sequences, rows)) = share else {
+                return;
+            };
+            for (sequence, row) in sequences.iter().zip(rows.chunks_mut(width)) {
+                write(&mut tools, sequence, row);
+            }
+        }
+    };
+    let n_threads = threads.get().min(sequences.len().div_ceil(SHARE));
+    thread::scope(|scope| {
+        for _ in 1..n_threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    array
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naive;
+
+    #[test]
+    fn rows_are_in_order_whatever_the_threads() {
+        let sequences: Vec<Vec<u8>> = (0..100u32)
+            .map(|i| (0..i * 3).map(|j| b"ACGT"[((i + j * j) % 4) as usize]).collect())
+            .collect();
+        let sequences: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
+        let expected: Vec<u32> = sequences
+            .iter()
+            .flat_map(|sequence| naive::count(sequence, 4).into_values())
+            .map(|count| count as u32)
+            .collect();
+        for threads in [1, 2, 7].map(|n| NonZeroUsize::new(n).unwrap()) {
+            assert_eq!(count(&sequences, 4, threads, Backend::Scalar).unwrap(), expected);
+            let layout = Layout::new(&[3]).unwrap();
+            let rows = featurize(&sequences[1..], &layout, threads, Backend::Scalar);
+            assert_eq!(rows.len(), 99 * 34);
+            let last = naive::row(sequences[99], &[3], &[]);
+            assert!(
+                rows[98 * 34..].iter().zip(last).all(|(x, y)| (f64::from(*x) - y).abs() < 1e-6)
+            );
+        }
+        assert!(count(&[], 4, NonZeroUsize::MIN, Backend::Scalar).unwrap().is_empty());
+    }
+}

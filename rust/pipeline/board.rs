@@ -1,0 +1,427 @@
+//! What there is to do, and which of it may be done now.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::cut::{Cutter, Planned};
+use super::group::Group;
+use super::{Progress, Sink, Summary};
+use crate::error::{Error, Result};
+use crate::input::records::Parsed;
+use crate::input::text::{Chunk, TextReader};
+
+/// Batches that are being filled or wait to be written.
+const BATCHES_AHEAD: u64 = 3;
+
+/// Chunks of a file that wait while an earlier file is being cut.
+const CHUNKS_AHEAD: usize = 2;
+
+/// A piece of work, with all it needs.
+// Few exist at a time, so their size matters less than one more box.
+#[allow(clippy::large_enum_variant)]
+pub(super) enum Job<'a> {
+    /// The next chunk of a file; the reader is missing where the file is not
+    /// open yet.
+    Read {
+        source: usize,
+        reader: Option<Box<TextReader>>,
+    },
+    Parse {
+        source: usize,
+        chunk: usize,
+        text: Chunk,
+    },
+    Cut {
+        cutter: Box<Cutter<'a>>,
+        step: Step,
+    },
+    Fill {
+        planned: Planned,
+        group: Option<Group>,
+    },
+    Write {
+        sink: &'a mut dyn Sink,
+        batch: Vec<Group>,
+    },
+}
+
+/// What the cutter is to take next.
+pub(super) enum Step {
+    Chunk(Parsed),
+    EndFile(Result<Vec<String>>),
+    SkipFile,
+    Finish,
+}
+
+/// A piece of work that was done.
+pub(super) enum Done<'a> {
+    Read {
+        source: usize,
+        reader: Box<TextReader>,
+        chunk: Option<Chunk>,
+        bytes: u64,
+    },
+    /// A file that could not be opened or read.
+    ReadFailed {
+        source: usize,
+        error: Error,
+    },
+    Parsed {
+        source: usize,
+        chunk: usize,
+        parsed: Parsed,
+    },
+    Cut {
+        cutter: Box<Cutter<'a>>,
+        planned: Vec<Planned>,
+    },
+    Finished {
+        planned: Vec<Planned>,
+        summary: Summary,
+    },
+    Filled {
+        batch: u64,
+        position: usize,
+        group: Group,
+    },
+    Written {
+        sink: &'a mut dyn Sink,
+        batch: Vec<Group>,
+    },
+    /// Anything that must stop the run.
+    Failed(Error),
+}
+
+enum Reader {
+    /// With the open file, or not opened yet.
+    Idle(Option<Box<TextReader>>),
+    Busy,
+    /// At the end, with what the reader said.
+    Ended(Result<Vec<String>>),
+    /// The file is left out.
+    Skipped,
+}
+
+enum ChunkState {
+    Text(Chunk),
+    Parsing,
+    Parsed(Parsed),
+}
+
+/// A file that is being read.
+struct File {
+    reader: Reader,
+    chunks: VecDeque<ChunkState>,
+    /// Number of the first of `chunks` within the file.
+    first_chunk: usize,
+}
+
+/// A batch that is being filled.
+struct Batch {
+    groups: Vec<Option<Group>>,
+    /// All of its groups are known.
+    is_closed: bool,
+}
+
+impl Batch {
+    fn is_complete(&self) -> bool {
+        self.is_closed && self.groups.iter().all(Option::is_some)
+    }
+}
+
+struct State<'a> {
+    /// Files that are being read, in order, the first being cut.
+    files: VecDeque<File>,
+    first_file: usize,
+    /// Missing while a worker has it, and once it has finished.
+    cutter: Option<Box<Cutter<'a>>>,
+    to_fill: VecDeque<Planned>,
+    /// The batches that are not written yet, in order.
+    batches: VecDeque<Batch>,
+    first_batch: u64,
+    /// Missing while a worker has it.
+    sink: Option<&'a mut dyn Sink>,
+    /// Groups whose memory can be used again.
+    spare: Vec<Group>,
+    summary: Option<Summary>,
+    failure: Option<Error>,
+    is_stopped: bool,
+    progress: Progress,
+}
+
+/// The state of a run, shared by its workers.
+pub(super) struct Board<'a> {
+    /// Whether each source is left out.
+    skipped: Vec<bool>,
+    threads: usize,
+    state: Mutex<State<'a>>,
+    changed: Condvar,
+}
+
+impl<'a> Board<'a> {
+    pub(super) fn new(
+        skipped: Vec<bool>,
+        threads: usize,
+        cutter: Cutter<'a>,
+        sink: &'a mut dyn Sink,
+    ) -> Self {
+        let state = State {
+            files: VecDeque::new(),
+            first_file: 0,
+            cutter: Some(Box::new(cutter)),
+            to_fill: VecDeque::new(),
+            batches: VecDeque::new(),
+            first_batch: 0,
+            sink: Some(sink),
+            spare: Vec::new(),
+            summary: None,
+            failure: None,
+            is_stopped: false,
+            progress: Progress::default(),
+        };
+        Self { skipped, threads, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The next job; nothing when there will be none any more.
+    pub(super) fn take(&self) -> Option<Job<'a>> {
+        let mut state = self.lock();
+        loop {
+            if state.is_stopped {
+                return None;
+            }
+            if let Some(job) = self.choose(&mut state) {
+                return Some(job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes note of what was done.
+    pub(super) fn put(&self, done: Done<'a>) {
+        self.lock().note(done);
+        self.changed.notify_all();
+    }
+
+    /// Stops the run; the first reason given is the one that counts.
+    pub(super) fn stop(&self, reason: Option<Error>) {
+        self.lock().stop(reason);
+        self.changed.notify_all();
+    }
+
+    /// Waits a little, or until the run has stopped, which it tells.
+    pub(super) fn wait(&self, time: Duration) -> (bool, Progress) {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, time, |state| !state.is_stopped);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (state.is_stopped, state.progress)
+    }
+
+    /// The result of a run that has stopped.
+    pub(super) fn into_result(self) -> Result<Summary> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (state.failure, state.summary) {
+            (None, Some(summary)) => Ok(summary),
+            (failure, _) => Err(failure.unwrap_or(Error::Interrupted)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<'a>> {
+        // A worker that panicked has stopped the run: see `work::Worker`.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job nearest to the sink that may be done now.
+    fn choose(&self, state: &mut State<'a>) -> Option<Job<'a>> {
+        state
+            .write()
+            .or_else(|| state.fill())
+            .or_else(|| self.cut(state))
+            .or_else(|| state.parse())
+            .or_else(|| self.read(state))
+    }
+
+    fn cut(&self, state: &mut State<'a>) -> Option<Job<'a>> {
+        if state.cutter.is_none() || state.to_fill.len() >= 4 * self.threads {
+            return None;
+        }
+        let step = if let Some(file) = state.files.front_mut() {
+            let step = file.next_step()?;
+            if !matches!(step, Step::Chunk(_)) {
+                state.files.pop_front();
+                state.first_file += 1;
+            }
+            step
+        } else if state.first_file == self.skipped.len() {
+            Step::Finish
+        } else {
+            return None;
+        };
+        state.cutter.take().map(|cutter| Job::Cut { cutter, step })
+    }
+
+    fn read(&self, state: &mut State<'a>) -> Option<Job<'a>> {
+        for (i, file) in state.files.iter_mut().enumerate() {
+            let room = if i == 0 { CHUNKS_AHEAD + self.threads } else { CHUNKS_AHEAD };
+            if file.chunks.len() < room
+                && let Reader::Idle(reader) = &mut file.reader
+            {
+                let reader = reader.take();
+                file.reader = Reader::Busy;
+                return Some(Job::Read { source: state.first_file + i, reader });
+            }
+        }
+        while state.files.len() <= self.threads {
+            let source = state.first_file + state.files.len();
+            let is_skipped = *self.skipped.get(source)?;
+            let reader = if is_skipped { Reader::Skipped } else { Reader::Busy };
+            state.files.push_back(File { reader, chunks: VecDeque::new(), first_chunk: 0 });
+            if !is_skipped {
+                return Some(Job::Read { source, reader: None });
+            }
+        }
+        None
+    }
+}
+
+impl File {
+    /// What the cutter can take of this file, which is the first.
+    fn next_step(&mut self) -> Option<Step> {
+        if let Some(ChunkState::Parsed(parsed)) = self.chunks.front_mut() {
+            let parsed = std::mem::take(parsed);
+            self.chunks.pop_front();
+            self.first_chunk += 1;
+            return Some(Step::Chunk(parsed));
+        }
+        if !self.chunks.is_empty() {
+            return None;
+        }
+        match std::mem::replace(&mut self.reader, Reader::Busy) {
+            Reader::Ended(result) => Some(Step::EndFile(result)),
+            Reader::Skipped => Some(Step::SkipFile),
+            other => {
+                self.reader = other;
+                None
+            }
+        }
+    }
+}
+
+impl<'a> State<'a> {
+    fn write(&mut self) -> Option<Job<'a>> {
+        if self.sink.is_none() || !self.batches.front()?.is_complete() {
+            return None;
+        }
+        let batch = self.batches.pop_front()?.groups.into_iter().flatten().collect();
+        self.first_batch += 1;
+        self.sink.take().map(|sink| Job::Write { sink, batch })
+    }
+
+    fn fill(&mut self) -> Option<Job<'a>> {
+        let next = self.to_fill.front()?;
+        // The batch that is being written counts too.
+        if next.batch + 1 >= self.first_batch + BATCHES_AHEAD {
+            return None;
+        }
+        let planned = self.to_fill.pop_front()?;
+        Some(Job::Fill { planned, group: self.spare.pop() })
+    }
+
+    fn parse(&mut self) -> Option<Job<'a>> {
+        for (i, file) in self.files.iter_mut().enumerate() {
+            for (j, chunk) in file.chunks.iter_mut().enumerate() {
+                if let ChunkState::Text(_) = chunk
+                    && let ChunkState::Text(text) = std::mem::replace(chunk, ChunkState::Parsing)
+                {
+                    let (source, chunk) = (self.first_file + i, file.first_chunk + j);
+                    return Some(Job::Parse { source, chunk, text });
+                }
+            }
+        }
+        None
+    }
+
+    fn note(&mut self, done: Done<'a>) {
+        match done {
+            Done::Read { source, mut reader, chunk, bytes } => {
+                self.progress.bytes_read += bytes;
+                let file = &mut self.files[source - self.first_file];
+                if let Some(chunk) = chunk {
+                    file.chunks.push_back(ChunkState::Text(chunk));
+                    file.reader = Reader::Idle(Some(reader));
+                } else {
+                    file.reader = Reader::Ended(Ok(reader.take_warnings()));
+                }
+            }
+            Done::ReadFailed { source, error } => {
+                self.files[source - self.first_file].reader = Reader::Ended(Err(error));
+            }
+            Done::Parsed { source, chunk, parsed } => {
+                let file = &mut self.files[source - self.first_file];
+                file.chunks[chunk - file.first_chunk] = ChunkState::Parsed(parsed);
+            }
+            Done::Cut { cutter, planned } => {
+                self.cutter = Some(cutter);
+                self.plan(planned);
+            }
+            Done::Finished { planned, summary } => {
+                self.plan(planned);
+                if let Some(last) = self.batches.back_mut() {
+                    last.is_closed = true;
+                }
+                self.summary = Some(summary);
+                self.stop_if_finished();
+            }
+            Done::Filled { batch, position, group } => {
+                let batch = &mut self.batches[(batch - self.first_batch) as usize];
+                batch.groups[position] = Some(group);
+            }
+            Done::Written { sink, batch } => {
+                for group in batch {
+                    self.progress.rows += group.len() as u64;
+                    self.progress.letters += group.lengths.iter().sum::<u64>();
+                    self.keep(group);
+                }
+                self.sink = Some(sink);
+                self.stop_if_finished();
+            }
+            Done::Failed(error) => self.stop(Some(error)),
+        }
+    }
+
+    fn plan(&mut self, planned: Vec<Planned>) {
+        for group in planned {
+            let index = (group.batch - self.first_batch) as usize;
+            if index == self.batches.len() {
+                self.batches.push_back(Batch { groups: Vec::new(), is_closed: false });
+            }
+            let batch = &mut self.batches[index];
+            debug_assert_eq!(batch.groups.len(), group.position);
+            batch.groups.push(None);
+            batch.is_closed = group.ends_batch;
+            self.to_fill.push_back(group);
+        }
+    }
+
+    fn keep(&mut self, mut group: Group) {
+        // What a giant row needed is given back.
+        const LARGEST: usize = 1 << 23;
+        if group.packed.capacity() <= LARGEST {
+            group.clear();
+            self.spare.push(group);
+        }
+    }
+
+    fn stop_if_finished(&mut self) {
+        if self.summary.is_some() && self.batches.is_empty() && self.sink.is_some() {
+            self.stop(None);
+        }
+    }
+
+    fn stop(&mut self, reason: Option<Error>) {
+        if !self.is_stopped {
+            self.is_stopped = true;
+            self.failure = reason;
+        }
+    }
+}

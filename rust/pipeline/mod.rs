@@ -1,0 +1,139 @@
+//! From sequence files to groups of rows, on all threads at once.
+//!
+//! Five kinds of work, from the files to the sink:
+//!
+//! 1. *read*: the next chunk of text of a file, in order within the file;
+//! 2. *parse*: a chunk into records, in any order;
+//! 3. *cut*: records into windows, strictly in order;
+//! 4. *fill*: windows into groups of rows, in any order;
+//! 5. *write*: the groups of a batch, strictly in order.
+//!
+//! Every worker takes the job nearest to the sink that is allowed, so results
+//! leave before more is read, and memory is bounded by the number of threads
+//! ([`board`] keeps the limits). What is written does not depend on which
+//! worker did what, nor on their number.
+
+mod board;
+mod cut;
+mod group;
+mod work;
+
+use std::num::NonZeroUsize;
+
+use crate::error::{Error, Result};
+use crate::input::discover::Source;
+use crate::simd::Backend;
+use crate::windows::{Cutting, Tally};
+
+pub use group::{Content, Group, GroupBuilder, Store, Values};
+
+/// Rows in every batch, except the last and those closed early because their
+/// sequences are long.
+pub const BATCH_ROWS: usize = 512;
+
+/// Where finished batches go.
+pub trait Sink: Send {
+    /// Takes the next batch.
+    ///
+    /// # Errors
+    /// If it cannot be kept; this stops the run.
+    fn write(&mut self, batch: &[Group]) -> Result<()>;
+}
+
+/// How a run is done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How records become rows.
+    pub cutting: Cutting,
+    /// What is kept of a row.
+    pub content: Content,
+    /// Number of worker threads.
+    pub threads: NonZeroUsize,
+    /// Instructions of the kernels.
+    pub backend: Backend,
+    /// Leave files with mistakes out instead of stopping at the first.
+    pub skip_bad: bool,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read from the files, before decompression.
+    pub bytes_read: u64,
+    /// Rows written.
+    pub rows: u64,
+    /// Letters in those rows.
+    pub letters: u64,
+}
+
+/// What became of the inputs.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Per file, in the order of the inputs.
+    pub files: Vec<Tally>,
+    /// Messages about what was odd but not wrong.
+    pub warnings: Vec<String>,
+    /// Why files were left out ([`Plan::skip_bad`]).
+    pub bad: Vec<String>,
+}
+
+impl Summary {
+    /// The sum over all files.
+    pub fn total(&self) -> Tally {
+        self.files.iter().fold(Tally::default(), |sum, file| Tally {
+            records: sum.records + file.records,
+            rows: sum.rows + file.rows,
+            letters: sum.letters + file.letters,
+            too_short: sum.too_short + file.too_short,
+            without_kmer: sum.without_kmer + file.without_kmer,
+        })
+    }
+}
+
+/// Reads all sources and hands their rows to the sink, batch after batch.
+///
+/// `watch` is called several times a second with the progress; an error from
+/// it stops the run.
+///
+/// # Errors
+/// The first mistake in the order of the sources, an error of the sink or of
+/// `watch`, or [`Error::Argument`] if no row is left.
+pub fn run(
+    sources: &[Source],
+    plan: &Plan,
+    sink: &mut dyn Sink,
+    watch: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<Summary> {
+    let mut bad = vec![None; sources.len()];
+    if plan.skip_bad {
+        work::find_bad(sources, plan, &mut bad, watch)?;
+    }
+    let mut summary = work::run(sources, plan, &bad, sink, watch)?;
+    summary.bad = bad.into_iter().flatten().collect();
+    if summary.total().rows == 0 {
+        return Err(Error::Argument(nothing_left(&summary, plan.cutting)));
+    }
+    Ok(summary)
+}
+
+fn nothing_left(summary: &Summary, cutting: Cutting) -> String {
+    let total = summary.total();
+    let mut reasons = Vec::new();
+    if total.too_short > 0 {
+        reasons.push(format!(
+            "{} records are shorter than {} letters (see --min-length)",
+            total.too_short, cutting.min_length
+        ));
+    }
+    if total.without_kmer > 0 {
+        reasons.push(format!(
+            "{} windows have no run of {} bases",
+            total.without_kmer, cutting.longest_k
+        ));
+    }
+    reasons.extend(summary.bad.first().cloned());
+    if reasons.is_empty() {
+        reasons.push("the files hold no records".into());
+    }
+    format!("no row is left: {}", reasons.join("; "))
+}

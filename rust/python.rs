@@ -1,0 +1,221 @@
+//! The extension module `kvae._core`: the only file that knows Python.
+//!
+//! Every function converts its arguments, lets go of the interpreter, calls
+//! the function of the same name in this crate and hands its buffer over.
+
+// Extracted arguments are owned, whether the function consumes them or not.
+#![allow(clippy::needless_pass_by_value)]
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::PyTypeError;
+use pyo3::import_exception;
+use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::types::PyDict;
+
+use crate::canonical::columns;
+use crate::error::Error;
+use crate::featurize::{Kept, Options};
+use crate::layout::Layout;
+use crate::memory;
+use crate::pipeline::{Progress, Summary};
+use crate::simd::Backend;
+
+import_exception!(kvae.errors, KvaeError);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        KvaeError::new_err(error.to_string())
+    }
+}
+
+/// A sequence held by Python, read in place.
+enum Letters {
+    Text(PyBackedStr),
+    Bytes(PyBackedBytes),
+}
+
+impl Letters {
+    fn extract(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = object.extract() {
+            return Ok(Self::Text(text));
+        }
+        object.extract().map(Self::Bytes).map_err(|_| {
+            let kind = object.get_type();
+            PyTypeError::new_err(format!("a sequence must be str or bytes, not {kind}"))
+        })
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+fn extract_all(sequences: &Bound<'_, PyAny>) -> PyResult<Vec<Letters>> {
+    sequences.try_iter()?.map(|object| Letters::extract(&object?)).collect()
+}
+
+fn threads_or_all(threads: Option<NonZeroUsize>) -> NonZeroUsize {
+    // Affinity and control groups are respected by the standard library.
+    threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+}
+
+/// An array that owns a buffer of this crate, as a matrix.
+fn matrix<'py, T: numpy::Element>(
+    buffer: &Bound<'py, PyArray1<T>>,
+    rows: usize,
+    width: usize,
+) -> PyResult<Bound<'py, PyArray2<T>>> {
+    buffer.reshape([rows, width])
+}
+
+#[pyfunction]
+fn layout(ks: Vec<usize>) -> PyResult<String> {
+    Ok(Layout::new(&ks)?.to_json().to_string())
+}
+
+#[pyfunction]
+fn kmers(k: usize) -> PyResult<Vec<String>> {
+    Layout::new(&[k])?;
+    Ok(columns(k).names())
+}
+
+#[pyfunction]
+fn backend() -> PyResult<String> {
+    Ok(Backend::active()?.to_string())
+}
+
+#[pyfunction]
+fn available_threads() -> usize {
+    threads_or_all(None).get()
+}
+
+#[pyfunction]
+fn count_kmers<'py>(
+    py: Python<'py>,
+    sequences: &Bound<'py, PyAny>,
+    k: usize,
+    threads: Option<NonZeroUsize>,
+) -> PyResult<Bound<'py, PyArray2<u32>>> {
+    Layout::new(&[k])?;
+    let backend = Backend::active()?;
+    let sequences = extract_all(sequences)?;
+    let counts = py.detach(|| {
+        let slices: Vec<&[u8]> = sequences.iter().map(Letters::as_slice).collect();
+        memory::count(&slices, k, threads_or_all(threads), backend)
+    })?;
+    matrix(&counts.into_pyarray(py), sequences.len(), columns(k).len())
+}
+
+#[pyfunction]
+fn featurize_sequences<'py>(
+    py: Python<'py>,
+    sequences: &Bound<'py, PyAny>,
+    ks: Vec<usize>,
+    threads: Option<NonZeroUsize>,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let layout = Layout::new(&ks)?;
+    let backend = Backend::active()?;
+    let sequences = extract_all(sequences)?;
+    if let Some(i) = sequences.iter().position(|letters| letters.as_slice().is_empty()) {
+        return Err(KvaeError::new_err(format!("sequence {i} is empty: it has no length feature")));
+    }
+    let rows = py.detach(|| {
+        let slices: Vec<&[u8]> = sequences.iter().map(Letters::as_slice).collect();
+        memory::featurize(&slices, &layout, threads_or_all(threads), backend)
+    });
+    matrix(&rows.into_pyarray(py), sequences.len(), layout.n_fields())
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn featurize<'py>(
+    py: Python<'py>,
+    inputs: Vec<PathBuf>,
+    out: PathBuf,
+    target: PathBuf,
+    ks: Vec<usize>,
+    window: usize,
+    min_length: u64,
+    store: &str,
+    sequence: bool,
+    skip_bad: bool,
+    threads: Option<NonZeroUsize>,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let kept = match store {
+        "log" => Kept::Log,
+        "counts" => Kept::Counts,
+        "packed" => Kept::Packed,
+        other => {
+            let message = format!("store '{other}' is unknown: use log, counts or packed");
+            return Err(KvaeError::new_err(message));
+        }
+    };
+    let options = Options {
+        layout: Layout::new(&ks)?,
+        window,
+        min_length,
+        kept,
+        sequence,
+        skip_bad,
+        threads: threads_or_all(threads),
+    };
+    let progress = progress.map(Bound::unbind);
+    let mut raised = None;
+    let mut watch = |now: Progress, bytes| {
+        let called = Python::attach(|py| {
+            py.check_signals()?;
+            if let Some(callback) = &progress {
+                callback.call1(py, (now.bytes_read, bytes, now.rows, now.letters))?;
+            }
+            Ok(())
+        });
+        called.map_err(|error| {
+            raised = Some(error);
+            Error::Interrupted
+        })
+    };
+    let result =
+        py.detach(|| crate::featurize::featurize(&inputs, &out, &target, &options, &mut watch));
+    match (result, raised) {
+        (_, Some(raised)) => Err(raised),
+        (Err(error), None) => Err(error.into()),
+        (Ok(summary), None) => describe(py, &summary),
+    }
+}
+
+fn describe<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict>> {
+    let total = summary.total();
+    let counts = HashMap::from([
+        ("records", total.records),
+        ("rows", total.rows),
+        ("bases", total.letters),
+        ("too_short", total.too_short),
+        ("without_kmer", total.without_kmer),
+    ]);
+    let dict = counts.into_pyobject(py)?;
+    dict.set_item("files", summary.files.len())?;
+    dict.set_item("warnings", &summary.warnings)?;
+    dict.set_item("bad", &summary.bad)?;
+    Ok(dict)
+}
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(layout, module)?)?;
+    module.add_function(wrap_pyfunction!(kmers, module)?)?;
+    module.add_function(wrap_pyfunction!(backend, module)?)?;
+    module.add_function(wrap_pyfunction!(available_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(count_kmers, module)?)?;
+    module.add_function(wrap_pyfunction!(featurize_sequences, module)?)?;
+    module.add_function(wrap_pyfunction!(featurize, module)?)
+}

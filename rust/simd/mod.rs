@@ -1,0 +1,187 @@
+//! Kernels and the choice between their instantiations, made at run time.
+//!
+//! The only place with `unsafe`: calling code compiled for instructions that
+//! were found on this machine.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use crate::dna;
+use crate::error::{Error, Result};
+
+// Inlining into the instantiations is what gives a body their instructions,
+// and `|` between comparisons is what keeps its loops free of branches.
+#[allow(clippy::inline_always, clippy::needless_bitwise_bool)]
+mod kernels;
+
+pub use kernels::Tally;
+
+/// Entries of a table of 7-mers: any 16-bit integer is an index, so counting
+/// needs no bounds check. Only the first 4^7 entries are 7-mers, and only
+/// [`USED`] are ever touched.
+pub const TABLE: usize = 1 << 16;
+
+/// The entries that counting touches: the 7-mers and the one after them, for
+/// windows that are not counted.
+pub const USED: usize = (1 << 14) + 1;
+
+/// Canonical 7-mers.
+pub const HEPTAMERS: usize = dna::n_canonical(7);
+
+/// Which instructions the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Backend {
+    /// What every machine of the architecture has; the reference.
+    Scalar,
+    /// x86-64 with AVX2 and BMI2.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, VL, VBMI and VBMI2.
+    Avx512,
+}
+
+/// Environment variable that forces a backend.
+pub const OVERRIDE: &str = "KVAE_SIMD";
+
+impl Backend {
+    /// Every backend, the most capable last.
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+
+    /// Whether this machine has the instructions.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vbmi2")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// The backends that this machine can run.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|backend| backend.is_available())
+    }
+
+    /// The backend in use: the one that [`OVERRIDE`] names, else the most
+    /// capable one. Decided once per process.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the variable names none, or one that this
+    /// machine lacks.
+    pub fn active() -> Result<Self> {
+        static ACTIVE: OnceLock<std::result::Result<Backend, String>> = OnceLock::new();
+        ACTIVE.get_or_init(Self::choose).clone().map_err(Error::Argument)
+    }
+
+    fn choose() -> std::result::Result<Self, String> {
+        let best = Self::available().last().unwrap_or(Self::Scalar);
+        let Some(name) = std::env::var_os(OVERRIDE).filter(|name| !name.is_empty()) else {
+            return Ok(best);
+        };
+        let forced: Self = name.to_string_lossy().parse()?;
+        if forced.is_available() {
+            Ok(forced)
+        } else {
+            Err(format!("{OVERRIDE}={forced}: this machine lacks the instructions"))
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        })
+    }
+}
+
+impl FromStr for Backend {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|backend| backend.to_string() == name)
+            .ok_or_else(|| format!("{OVERRIDE}={name}: use scalar, avx2 or avx512"))
+    }
+}
+
+/// Instantiates a kernel body for every backend, as a method of [`Backend`].
+macro_rules! kernel {
+    (
+        $(#[$doc:meta])*
+        fn $name:ident $(<$t:ident: $bound:path>)? ($($arg:ident: $ty:ty),*) $(-> $out:ty)?
+        = $body:path
+    ) => {
+        impl Backend {
+            $(#[$doc])*
+            pub fn $name $(<$t: $bound>)? (self, $($arg: $ty),*) $(-> $out)? {
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx2,bmi2")]
+                fn avx2 $(<$t: $bound>)? ($($arg: $ty),*) $(-> $out)? {
+                    $body($($arg),*)
+                }
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx2,bmi2,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2")]
+                fn avx512 $(<$t: $bound>)? ($($arg: $ty),*) $(-> $out)? {
+                    $body($($arg),*)
+                }
+                match self {
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: the guard found the instructions on this machine.
+                    Self::Avx2 if self.is_available() => unsafe { avx2($($arg),*) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: as above.
+                    Self::Avx512 if self.is_available() => unsafe { avx512($($arg),*) },
+                    _ => $body($($arg),*),
+                }
+            }
+        }
+    };
+}
+
+kernel! {
+    /// Whether every letter is one of ACGTU, in either case.
+    fn all_bases(letters: &[u8]) -> bool = kernels::all_bases
+}
+
+kernel! {
+    /// Number of letters G and C, in either case.
+    fn count_gc(letters: &[u8]) -> u64 = kernels::count_gc
+}
+
+kernel! {
+    /// Adds the 7-mers of `letters` to `table`, each window that holds only
+    /// bases at the 14-bit integer of its canonical form.
+    fn count_heptamers<T: Tally>(letters: &[u8], table: &mut [T; TABLE])
+        = kernels::count_heptamers
+}
+
+kernel! {
+    /// For every 5-mer, the counts of the sixteen 7-mers around it together.
+    fn sum_ends(table: &[u8; TABLE], sums: &mut [u64; 1 << 10]) = kernels::sum_ends
+}
+
+kernel! {
+    /// The greatest count of a 7-mer.
+    fn max_count(table: &[u8; TABLE]) -> u8 = kernels::max_count
+}
+
+kernel! {
+    /// Looks the count of every canonical 7-mer up in `logarithms`, in the
+    /// order of the columns.
+    fn look_up_heptamers(table: &[u8; TABLE], logarithms: &[f32; 256], row: &mut [f32; HEPTAMERS])
+        = kernels::look_up_heptamers
+}
