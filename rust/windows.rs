@@ -330,8 +330,8 @@ mod tests {
     use crate::input::records::{Mistake, Piece};
     use proptest::prelude::*;
 
-    fn header(id: &str) -> Option<Header> {
-        Some(Header { id: id.into(), replaced: false })
+    fn header(id: &str) -> Header {
+        Header { id: id.into(), replaced: false }
     }
 
     /// The chunks of records given as (name, letters), cut after every
@@ -339,7 +339,7 @@ mod tests {
     fn chunks(records: &[(&str, Vec<u8>)], chunk: usize) -> Vec<Parsed> {
         let mut chunks = vec![Parsed::default()];
         for (id, letters) in records {
-            let mut header = header(id);
+            let mut header = Some(header(id));
             let mut rest = &letters[..];
             loop {
                 let last = chunks.last_mut().unwrap();

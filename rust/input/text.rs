@@ -293,7 +293,7 @@ mod tests {
             let mut expected = Vec::new();
             for (i, length) in lengths.into_iter().enumerate() {
                 let letters: String = "GATTACA".chars().cycle().skip(i).take(length).collect();
-                text += &format!(">r{i} x\n");
+                text.push_str(&[">r", &i.to_string(), " x\n"].concat());
                 for line in letters.as_bytes().chunks(width) {
                     text += std::str::from_utf8(line).unwrap();
                     text += "\n";
