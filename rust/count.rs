@@ -1,9 +1,11 @@
 //! Exact counts of canonical k-mers, of several k at once.
 //!
-//! Only 7-mers (and 8-mers) are counted base by base. Shorter k-mers follow
-//! from them by sums, because within a run of bases every inner k-mer is the
-//! middle of one (k+2)-mer and the half of two (k+1)-mers; what the sums miss
-//! at the ends of runs is added, so the counts are exact.
+//! Only 7-mers (and 8-mers) are counted base by base; shorter ones are
+//! derived from them ([`derive`]).
+
+mod derive;
+
+use derive::Sum;
 
 use crate::canonical::columns;
 use crate::dna::{self, CODE, MAX_K};
@@ -42,18 +44,18 @@ pub struct Run {
     pub length: usize,
 }
 
-/// The runs of bases of a sequence, in order.
-pub fn runs(sequence: &[u8], backend: Backend, out: &mut Vec<Run>) {
-    out.clear();
-    if backend.all_bases(sequence) {
-        out.extend((!sequence.is_empty()).then_some(Run { start: 0, length: sequence.len() }));
+/// Finds the runs of bases of a sequence, in order.
+fn find_runs(sequence: &[u8], all_bases: bool, runs: &mut Vec<Run>) {
+    runs.clear();
+    if all_bases {
+        runs.extend((!sequence.is_empty()).then_some(Run { start: 0, length: sequence.len() }));
         return;
     }
     let is_base = |letter: &u8| CODE[usize::from(*letter)] != dna::INVALID;
     let mut start = 0;
     for stretch in sequence.chunk_by(|a, b| is_base(a) == is_base(b)) {
         if is_base(&stretch[0]) {
-            out.push(Run { start, length: stretch.len() });
+            runs.push(Run { start, length: stretch.len() });
         }
         start += stretch.len();
     }
@@ -101,8 +103,7 @@ pub struct Counter {
     /// Allocated when a sequence first needs it.
     words: Option<Box<[u64; TABLE]>>,
     octamers: Option<Box<[u64; TABLE]>>,
-    /// `shorter[k]`, by column, for k = 1 to 6: what was asked for, and what
-    /// that is derived from.
+    /// `shorter[k]`, by column, for those of k = 1 to 6 that were asked for.
     shorter: [Vec<u64>; 7],
 }
 
@@ -120,6 +121,8 @@ impl Counter {
     pub fn new(ks: impl IntoIterator<Item = usize>, backend: Backend) -> Self {
         let ks: Vec<usize> = ks.into_iter().collect();
         debug_assert!(ks.iter().all(|k| (1..=MAX_K).contains(k)));
+        let shorter =
+            std::array::from_fn(|k| vec![0; if ks.contains(&k) { columns(k).len() } else { 0 }]);
         Self {
             octamers: ks.contains(&8).then(table),
             ks,
@@ -129,25 +132,19 @@ impl Counter {
             width: Width::Bytes,
             bytes: table(),
             words: None,
-            shorter: Default::default(),
+            shorter,
         }
     }
 
     /// Counts `sequence`, forgetting the one before.
     pub fn count(&mut self, sequence: &[u8]) {
-        runs(sequence, self.backend, &mut self.runs);
-        let acgt: usize = self.runs.iter().map(|run| run.length).sum();
-        self.composition = Composition {
-            length: sequence.len() as u64,
-            acgt: acgt as u64,
-            gc: self.backend.count_gc(sequence),
-        };
-        self.count_heptamers(sequence);
+        if !self.count_in_bytes(sequence) {
+            self.count_in_words(sequence);
+        }
         if let Some(octamers) = &mut self.octamers {
             octamers.fill(0);
-            count_forward(sequence, &self.runs, 8, octamers);
+            count_octamers(sequence, &self.runs, octamers);
         }
-        self.derive_shorter(sequence);
     }
 
     /// The k that are counted, as given to [`Counter::new`].
@@ -182,137 +179,83 @@ impl Counter {
         }
     }
 
-    /// Counts the 7-mers and leaves the sums that the shorter ones need.
-    fn count_heptamers(&mut self, sequence: &[u8]) {
-        let mut middles = [0u64; 1 << 10];
-        if sequence.len() <= NARROW_LENGTH {
-            self.width = Width::Bytes;
-            self.bytes[..USED].fill(0);
-            self.backend.count_heptamers(sequence, &mut self.bytes);
-            self.backend.sum_ends(&self.bytes, &mut middles);
+    /// Counts with 7-mers in bytes, unless the sequence has too many of one.
+    fn count_in_bytes(&mut self, sequence: &[u8]) -> bool {
+        if sequence.len() > NARROW_LENGTH {
+            return false;
         }
+        self.backend.clear(&mut self.bytes);
+        let all_bases = self.backend.count_heptamers(sequence, &mut self.bytes);
+        find_runs(sequence, all_bases, &mut self.runs);
+        let mut fives = [0u32; 1 << 10];
+        self.backend.sum_ends(&self.bytes, &mut fives);
         // A count that wrapped around is missing from the sum.
-        if sequence.len() > NARROW_LENGTH || middles.iter().sum::<u64>() != self.windows(7) {
-            self.width = Width::Words;
-            let words = self.words.get_or_insert_with(table);
-            words[..USED].fill(0);
-            self.backend.count_heptamers(sequence, words);
-            for (middle, sum) in middles.iter_mut().enumerate() {
-                let ends = (0..4).flat_map(|first| (0..4).map(move |last| (first, last)));
-                *sum = ends.map(|(first, last)| words[first << 12 | middle << 2 | last]).sum();
-            }
+        if u64::from(fives.iter().sum::<u32>()) != self.windows(7) {
+            return false;
         }
-        self.set_middles(5, &middles);
-    }
-
-    /// Folds counts of inner k-mers of either strand into columns.
-    fn set_middles(&mut self, k: usize, either_strand: &[u64]) {
-        let columns = columns(k);
-        let counts = &mut self.shorter[k];
-        counts.clear();
-        counts.resize(columns.len(), 0);
-        for (&column, &count) in columns.column.iter().zip(either_strand) {
-            counts[usize::from(column)] += count;
-        }
-    }
-
-    fn derive_shorter(&mut self, sequence: &[u8]) {
-        let needed = |ks: &[usize], below: usize| ks.iter().any(|&k| k < below);
-        if !needed(&self.ks, 7) {
-            return;
-        }
+        self.width = Width::Bytes;
         if self.ks.contains(&6) {
-            self.derive_from_halves(6, sequence);
+            let sevens: Vec<u32> = self.bytes[..1 << 14].iter().map(|&x| u32::from(x)).collect();
+            self.derive_sixes(&sevens, sequence);
         }
-        self.add_run_ends(5, 7, sequence);
+        self.derive_shorter(fives, sequence);
+        true
+    }
+
+    /// Counts with 7-mers in words, which hold any number.
+    fn count_in_words(&mut self, sequence: &[u8]) {
+        let mut words = self.words.take().unwrap_or_else(table);
+        words[..USED].fill(0);
+        let all_bases = self.backend.count_heptamers(sequence, &mut words);
+        find_runs(sequence, all_bases, &mut self.runs);
+        self.width = Width::Words;
+        if self.ks.contains(&6) {
+            self.derive_sixes(&words[..1 << 14], sequence);
+        }
+        self.derive_shorter(derive::middles(&words[..1 << 14]), sequence);
+        self.words = Some(words);
+    }
+
+    fn derive_sixes<T: Sum>(&mut self, sevens: &[T], sequence: &[u8]) {
+        let twice = derive::halves::<{ 1 << 12 }, T>(sevens);
+        derive::halve_and_fold(twice, 6, sequence, &self.runs, &mut self.shorter[6]);
+    }
+
+    /// From the 5-mers in the middle of 7-mers, all shorter ones, and with the
+    /// shortest the composition.
+    fn derive_shorter<T: Sum>(&mut self, mut fives: [T; 1 << 10], sequence: &[u8]) {
+        derive::add_run_ends(&mut fives, 5, 7, sequence, &self.runs);
+        let mut threes: [T; 1 << 6] = derive::middles(&fives);
+        derive::add_run_ends(&mut threes, 3, 5, sequence, &self.runs);
+        let mut ones: [T; 1 << 2] = derive::middles(&threes);
+        derive::add_run_ends(&mut ones, 1, 3, sequence, &self.runs);
+        derive::fold(&fives, 5, &mut self.shorter[5]);
+        derive::fold(&threes, 3, &mut self.shorter[3]);
+        derive::fold(&ones, 1, &mut self.shorter[1]);
         if self.ks.contains(&4) {
-            self.derive_from_halves(4, sequence);
-        }
-        if needed(&self.ks, 4) {
-            self.derive_from_middles(3, sequence);
+            let twice: [T; 1 << 8] = derive::halves(&fives);
+            derive::halve_and_fold(twice, 4, sequence, &self.runs, &mut self.shorter[4]);
         }
         if self.ks.contains(&2) {
-            self.derive_from_halves(2, sequence);
+            let twice: [T; 1 << 4] = derive::halves(&threes);
+            derive::halve_and_fold(twice, 2, sequence, &self.runs, &mut self.shorter[2]);
         }
-        if self.ks.contains(&1) {
-            self.derive_from_middles(1, sequence);
-        }
-    }
-
-    /// k-mers from the (k+2)-mers around them.
-    fn derive_from_middles(&mut self, k: usize, sequence: &[u8]) {
-        let mut middles = vec![0; dna::n_kmers(k)];
-        let mask = dna::n_kmers(k) - 1;
-        for (&kmer, &count) in columns(k + 2).kmers.iter().zip(&self.shorter[k + 2]) {
-            middles[(kmer as usize >> 2) & mask] += count;
-        }
-        self.set_middles(k, &middles);
-        self.add_run_ends(k, k + 2, sequence);
-    }
-
-    /// Adds the k-mers that are the middle of no longer k-mer: the first and
-    /// the last of each run, and all of a run shorter than `longer`.
-    fn add_run_ends(&mut self, k: usize, longer: usize, sequence: &[u8]) {
-        let columns = columns(k);
-        let counts = &mut self.shorter[k];
-        for run in &self.runs {
-            let bases = &sequence[run.start..run.start + run.length];
-            if bases.len() < longer {
-                for window in bases.windows(k) {
-                    counts[usize::from(columns.column[encode(window)])] += 1;
-                }
-            } else {
-                for window in [&bases[..k], &bases[bases.len() - k..]] {
-                    counts[usize::from(columns.column[encode(window)])] += 1;
-                }
-            }
-        }
-    }
-
-    /// k-mers from the (k+1)-mers whose halves they are.
-    ///
-    /// An inner k-mer is the first half of one (k+1)-mer and the second half
-    /// of another, so it is found twice; the first and the last of a run once.
-    fn derive_from_halves(&mut self, k: usize, sequence: &[u8]) {
-        let target = columns(k);
-        let mut twice = vec![0u64; target.len()];
-        let mask = dna::n_kmers(k) - 1;
-        let longer = self.counts(k + 1);
-        for (&kmer, count) in columns(k + 1).kmers.iter().zip(longer.iter(k + 1)) {
-            twice[usize::from(target.column[kmer as usize >> 2])] += count;
-            twice[usize::from(target.column[kmer as usize & mask])] += count;
-        }
-        for run in &self.runs {
-            let bases = &sequence[run.start..run.start + run.length];
-            if bases.len() >= k {
-                twice[usize::from(target.column[encode(&bases[..k])])] += 1;
-                twice[usize::from(target.column[encode(&bases[bases.len() - k..])])] += 1;
-            }
-        }
-        for count in &mut twice {
-            debug_assert_eq!(*count % 2, 0);
-            *count /= 2;
-        }
-        self.shorter[k] = twice;
+        let [a, c, g, t] = ones.map(Into::into);
+        let length = sequence.len() as u64;
+        self.composition = Composition { length, acgt: a + c + g + t, gc: c + g };
     }
 }
 
-/// The integer of a window that holds only bases.
-fn encode(window: &[u8]) -> usize {
-    window.iter().fold(0, |kmer, &letter| kmer << 2 | usize::from(CODE[usize::from(letter)] & 3))
-}
-
-/// Adds the k-mers of all runs to `table` at their canonical forms' integers.
-fn count_forward(sequence: &[u8], runs: &[Run], k: usize, table: &mut [u64; TABLE]) {
-    let mask = (dna::n_kmers(k) - 1) as u32;
+/// Adds the 8-mers of all runs to `table` at their canonical forms' integers.
+fn count_octamers(sequence: &[u8], runs: &[Run], table: &mut [u64; TABLE]) {
     for run in runs {
-        let (mut forward, mut reverse) = (0u32, 0u32);
+        let (mut forward, mut reverse) = (0u16, 0u16);
         for (i, &letter) in sequence[run.start..run.start + run.length].iter().enumerate() {
-            let code = u32::from(CODE[usize::from(letter)] & 3);
-            forward = (forward << 2 | code) & mask;
-            reverse = reverse >> 2 | (3 - code) << (2 * (k - 1));
-            if i + 1 >= k {
-                table[forward.min(reverse) as usize] += 1;
+            let code = u16::from(CODE[usize::from(letter)] & 3);
+            forward = forward << 2 | code;
+            reverse = reverse >> 2 | (3 - code) << 14;
+            if i >= 7 {
+                table[usize::from(forward.min(reverse))] += 1;
             }
         }
     }

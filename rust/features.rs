@@ -2,7 +2,7 @@
 
 use crate::count::{Counter, Counts};
 use crate::layout::{Content, Layout, PSEUDOCOUNT};
-use crate::simd::{Backend, HEPTAMERS};
+use crate::simd::{Backend, HEPTAMERS, HEPTAMERS_PADDED};
 
 /// Turns the counts of one sequence after another into rows.
 #[derive(Debug)]
@@ -50,15 +50,15 @@ fn write_block(
     fields: &mut [f32],
 ) {
     let counts = counter.counts(k);
-    if let (Counts::Bytes(table), Ok(row)) =
-        (counts, <&mut [f32; HEPTAMERS]>::try_from(&mut *fields))
-    {
-        let table_of_logs = logarithms.up_to(backend.max_count(table));
-        backend.look_up_heptamers(table, table_of_logs, row);
-        return;
-    }
-    for (field, count) in fields.iter_mut().zip(counts.iter(k)) {
-        *field = logarithms.of(count);
+    if let Counts::Bytes(table) = counts {
+        let mut columns = [0; HEPTAMERS_PADDED];
+        let greatest = backend.compact_heptamers(table, &mut columns);
+        let logarithms = logarithms.up_to(greatest);
+        backend.look_up(&columns[..HEPTAMERS], greatest, logarithms, fields);
+    } else {
+        for (field, count) in fields.iter_mut().zip(counts.iter(k)) {
+            *field = logarithms.of(count);
+        }
     }
 }
 

@@ -5,8 +5,7 @@
 //! with that backend's instructions enabled; compiled plainly they are the
 //! reference.
 
-use crate::canonical::columns;
-use crate::dna::CODE;
+use crate::dna::{self, CODE};
 
 /// Windows turned into indices at a time: the index buffer stays in L1 beside
 /// the counters.
@@ -19,7 +18,13 @@ const REACH: usize = 6;
 pub(super) const NOT_COUNTED: u16 = 1 << 14;
 
 /// Letters of one block and of the windows' reach, padded to whole vectors.
-type Letters = [u8; BLOCK + 16];
+pub(super) type Letters = [u8; BLOCK + PADDING];
+
+/// Letters after a block: at least the reach.
+const PADDING: usize = 64;
+
+/// Indices of the windows that start in one block.
+pub(super) type Indices = [u16; BLOCK];
 
 /// A counter of occurrences.
 pub trait Tally: Copy + Default {
@@ -57,23 +62,10 @@ pub(super) fn all_bases(letters: &[u8]) -> bool {
     letters.iter().fold(true, |all, &letter| all & is_base(letter))
 }
 
-/// Number of letters G and C in either case.
-#[inline(always)]
-pub(super) fn count_gc(letters: &[u8]) -> u64 {
-    let block_gc = |block: &[u8]| {
-        // At most 255 letters, so that a byte holds the sum.
-        block.iter().fold(0u8, |sum, &letter| {
-            let lower = letter | 0x20;
-            sum + u8::from((lower == b'g') | (lower == b'c'))
-        })
-    };
-    letters.chunks(240).map(|block| u64::from(block_gc(block))).sum()
-}
-
 /// Canonical 7-mers of the windows that start in the block, as 14-bit
 /// integers; right wherever the window holds nothing but bases.
 #[inline(always)]
-fn canonical_heptamers(letters: &Letters, indices: &mut [u16; BLOCK]) {
+fn canonical_heptamers(letters: &Letters, indices: &mut Indices) {
     const N: usize = BLOCK + 16;
     let mut codes = [0u8; N];
     for i in 0..N {
@@ -105,7 +97,7 @@ fn canonical_heptamers(letters: &Letters, indices: &mut [u16; BLOCK]) {
 /// Marks the windows that hold a letter which is not a base.
 #[cold]
 #[inline(never)]
-fn exclude_broken_windows(letters: &Letters, indices: &mut [u16; BLOCK]) {
+fn exclude_broken_windows(letters: &Letters, indices: &mut Indices) {
     let mut bases_since_break = 0;
     for (end, &letter) in letters[..BLOCK + REACH].iter().enumerate() {
         bases_since_break = if CODE[letter as usize] < 4 { bases_since_break + 1 } else { 0 };
@@ -117,25 +109,37 @@ fn exclude_broken_windows(letters: &Letters, indices: &mut [u16; BLOCK]) {
 
 /// Adds every 7-mer window of `letters` that holds nothing but bases to
 /// `table`, at its canonical form's 14-bit integer; the entry past them takes
-/// the windows that are not counted.
+/// the windows that are not counted. Returns whether all letters are bases.
 #[inline(always)]
-pub(super) fn count_heptamers<T: Tally>(letters: &[u8], table: &mut [T; super::TABLE]) {
+pub(super) fn count_heptamers<T: Tally>(letters: &[u8], table: &mut [T; super::TABLE]) -> bool {
+    count_heptamers_with(letters, table, canonical_heptamers)
+}
+
+/// [`count_heptamers`], with a way to find the indices of a block of letters
+/// that are all bases.
+#[inline(always)]
+pub(super) fn count_heptamers_with<T: Tally>(
+    letters: &[u8],
+    table: &mut [T; super::TABLE],
+    find_indices: impl Fn(&Letters, &mut Indices),
+) -> bool {
     let n_windows = letters.len().saturating_sub(REACH);
-    let mut buffer: Letters = [0; BLOCK + 16];
-    let mut indices = [0u16; BLOCK];
+    let mut buffer: Letters = [b'A'; BLOCK + PADDING];
+    let mut indices: Indices = [0; BLOCK];
+    let mut only_bases = n_windows > 0 || all_bases(letters);
     let mut start = 0;
     while start < n_windows {
         let n = BLOCK.min(n_windows - start);
-        let available = &letters[start..letters.len().min(start + BLOCK + 16)];
+        let available = &letters[start..letters.len().min(start + BLOCK + PADDING)];
         let block: &Letters = if let Ok(whole) = available.try_into() {
             whole
         } else {
             buffer[..available.len()].copy_from_slice(available);
-            buffer[available.len()..].fill(b'A');
             &buffer
         };
-        canonical_heptamers(block, &mut indices);
+        find_indices(block, &mut indices);
         if !all_bases(&block[..n + REACH]) {
+            only_bases = false;
             exclude_broken_windows(block, &mut indices);
         }
         for &index in &indices[..n] {
@@ -144,40 +148,69 @@ pub(super) fn count_heptamers<T: Tally>(letters: &[u8], table: &mut [T; super::T
         }
         start += n;
     }
+    only_bases
 }
 
 /// For every 5-mer, the sum over the sixteen 7-mers that have it in the
 /// middle.
 #[inline(always)]
-pub(super) fn sum_ends(table: &[u8; super::TABLE], sums: &mut [u64; 1 << 10]) {
+pub(super) fn sum_ends(table: &[u8; super::TABLE], sums: &mut [u32; 1 << 10]) {
     // The four 7-mers that differ in the last base stand side by side: they
     // are added as bytes of one word, in two 16-bit halves that hold the sum
     // of sixteen bytes with ease.
+    let fours: [&[[u8; 4]]; 4] =
+        std::array::from_fn(|first| table[first << 12..(first + 1) << 12].as_chunks().0);
     for (middle, sum) in sums.iter_mut().enumerate() {
         let mut halves = 0u32;
-        for first in 0..4 {
-            let at = (first << 12) | (middle << 2);
-            let four = u32::from_le_bytes([table[at], table[at + 1], table[at + 2], table[at + 3]]);
+        for same_first in fours {
+            let four = u32::from_le_bytes(same_first[middle]);
             halves += (four & 0x00ff_00ff) + ((four >> 8) & 0x00ff_00ff);
         }
-        *sum = u64::from((halves & 0xffff) + (halves >> 16));
+        *sum = (halves & 0xffff) + (halves >> 16);
     }
 }
 
-/// The greatest count of a 7-mer.
+/// Moves the counts of the canonical 7-mers together, in the order of the
+/// columns, and returns the greatest.
 #[inline(always)]
-pub(super) fn max_count(table: &[u8; super::TABLE]) -> u8 {
-    table[..1 << 14].iter().fold(0, |max, &count| max.max(count))
+pub(super) fn compact_heptamers(
+    table: &[u8; super::TABLE],
+    counts: &mut [u8; super::HEPTAMERS_PADDED],
+) -> u8 {
+    // Of the four 7-mers that differ in the last base, a prefix is canonical:
+    // all four are copied, and the next ones overwrite what does not count.
+    let mut to = 0;
+    let mut greatest = 0;
+    for (four, &keep) in table[..1 << 14].chunks_exact(4).zip(&CANONICAL_OF_FOUR) {
+        counts[to..to + 4].copy_from_slice(four);
+        to += usize::from(keep);
+    }
+    for &count in &counts[..super::HEPTAMERS] {
+        greatest = greatest.max(count);
+    }
+    greatest
 }
 
-/// The logarithm of every canonical 7-mer's count, by columns.
+/// How many of the four 7-mers that share their first six bases are canonical.
+pub(super) static CANONICAL_OF_FOUR: [u8; 1 << 12] = {
+    let mut canonical = [0; 1 << 12];
+    let mut six = 0;
+    while six < canonical.len() {
+        let mut last = 0;
+        while last < 4 {
+            let kmer = (six as u32) << 2 | last;
+            canonical[six] += (dna::canonical(kmer, 7) == kmer) as u8;
+            last += 1;
+        }
+        six += 1;
+    }
+    canonical
+};
+
+/// Looks every count up.
 #[inline(always)]
-pub(super) fn look_up_heptamers(
-    table: &[u8; super::TABLE],
-    logarithms: &[f32; 256],
-    row: &mut [f32; super::HEPTAMERS],
-) {
-    for (field, &kmer) in row.iter_mut().zip(&columns(7).kmers) {
-        *field = logarithms[usize::from(table[usize::from(kmer as u16)])];
+pub(super) fn look_up(counts: &[u8], logarithms: &[f32; 256], row: &mut [f32]) {
+    for (field, &count) in row.iter_mut().zip(counts) {
+        *field = logarithms[usize::from(count)];
     }
 }

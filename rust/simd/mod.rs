@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 // and `|` between comparisons is what keeps its loops free of branches.
 #[allow(clippy::inline_always, clippy::needless_bitwise_bool)]
 mod kernels;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use kernels::Tally;
 
@@ -28,6 +30,10 @@ pub const USED: usize = (1 << 14) + 1;
 
 /// Canonical 7-mers.
 pub const HEPTAMERS: usize = dna::n_canonical(7);
+
+/// Space for the counts of all canonical 7-mers and of one more vector, which
+/// moving them together may overwrite.
+pub const HEPTAMERS_PADDED: usize = HEPTAMERS + 64;
 
 /// Which instructions the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,30 +164,72 @@ kernel! {
 }
 
 kernel! {
-    /// Number of letters G and C, in either case.
-    fn count_gc(letters: &[u8]) -> u64 = kernels::count_gc
-}
-
-kernel! {
-    /// Adds the 7-mers of `letters` to `table`, each window that holds only
-    /// bases at the 14-bit integer of its canonical form.
-    fn count_heptamers<T: Tally>(letters: &[u8], table: &mut [T; TABLE])
-        = kernels::count_heptamers
-}
-
-kernel! {
     /// For every 5-mer, the counts of the sixteen 7-mers around it together.
-    fn sum_ends(table: &[u8; TABLE], sums: &mut [u64; 1 << 10]) = kernels::sum_ends
+    fn sum_ends(table: &[u8; TABLE], sums: &mut [u32; 1 << 10]) = kernels::sum_ends
 }
 
-kernel! {
-    /// The greatest count of a 7-mer.
-    fn max_count(table: &[u8; TABLE]) -> u8 = kernels::max_count
-}
+impl Backend {
+    /// Sets all entries that counting touches to zero.
+    pub fn clear(self, table: &mut [u8; TABLE]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the guard found the instructions on this machine.
+            Self::Avx512 if self.is_available() => unsafe { x86::clear_avx512(table) },
+            _ => table[..USED].fill(0),
+        }
+    }
 
-kernel! {
-    /// Looks the count of every canonical 7-mer up in `logarithms`, in the
-    /// order of the columns.
-    fn look_up_heptamers(table: &[u8; TABLE], logarithms: &[f32; 256], row: &mut [f32; HEPTAMERS])
-        = kernels::look_up_heptamers
+    /// Adds the 7-mers of `letters` to `table`, each window that holds only
+    /// bases at the 14-bit integer of its canonical form, and returns whether
+    /// all letters are bases.
+    pub fn count_heptamers<T: Tally>(self, letters: &[u8], table: &mut [T; TABLE]) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the guard found the instructions on this machine.
+            Self::Avx2 if self.is_available() => unsafe {
+                x86::count_heptamers_avx2(letters, table)
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx512 if self.is_available() => unsafe {
+                x86::count_heptamers_avx512(letters, table)
+            },
+            _ => kernels::count_heptamers(letters, table),
+        }
+    }
+
+    /// Moves the counts of the canonical 7-mers together, in the order of the
+    /// columns, and returns the greatest. The entries past them are undefined.
+    pub fn compact_heptamers(self, table: &[u8; TABLE], counts: &mut [u8; HEPTAMERS_PADDED]) -> u8 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the guard found the instructions on this machine.
+            Self::Avx2 if self.is_available() => unsafe {
+                x86::compact_heptamers_avx2(table, counts)
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx512 if self.is_available() => unsafe {
+                x86::compact_heptamers_avx512(table, counts)
+            },
+            _ => kernels::compact_heptamers(table, counts),
+        }
+    }
+
+    /// Looks every count up; none may exceed `greatest`.
+    pub fn look_up(self, counts: &[u8], greatest: u8, logarithms: &[f32; 256], row: &mut [f32]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the guard found the instructions on this machine.
+            Self::Avx2 if self.is_available() => unsafe {
+                x86::look_up_avx2(counts, greatest, logarithms, row);
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx512 if self.is_available() => unsafe {
+                x86::look_up_avx512(counts, greatest, logarithms, row);
+            },
+            _ => kernels::look_up(counts, logarithms, row),
+        }
+    }
 }

@@ -1,0 +1,283 @@
+//! Kernels that the compiler does not find by itself, for x86-64.
+//!
+//! Each must give what its namesake in `super::kernels` gives.
+
+use std::arch::x86_64::*;
+use std::sync::LazyLock;
+
+use super::kernels::{self, CANONICAL_OF_FOUR, Indices, Letters, Tally};
+use super::{HEPTAMERS, HEPTAMERS_PADDED, TABLE, USED};
+
+/// Clears a table with plain stores: it stays in the cache, where the C
+/// library's way for this size starts too slowly.
+#[target_feature(enable = "avx512f")]
+pub(super) fn clear_avx512(table: &mut [u8; TABLE]) {
+    const { assert!(USED <= (1 << 14) + 64) };
+    for part in table[..(1 << 14) + 64].chunks_exact_mut(64) {
+        // SAFETY: `part` has 64 bytes.
+        unsafe { _mm512_storeu_si512(part.as_mut_ptr().cast(), _mm512_setzero_si512()) };
+    }
+}
+
+/// See [`super::kernels::count_heptamers`], which the compiler vectorises well.
+#[target_feature(enable = "avx2,bmi2")]
+pub(super) fn count_heptamers_avx2<T: Tally>(letters: &[u8], table: &mut [T; TABLE]) -> bool {
+    kernels::count_heptamers(letters, table)
+}
+
+/// See [`super::kernels::count_heptamers`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,bmi2")]
+pub(super) fn count_heptamers_avx512<T: Tally>(letters: &[u8], table: &mut [T; TABLE]) -> bool {
+    kernels::count_heptamers_with(letters, table, |letters, indices| {
+        canonical_heptamers_avx512(letters, indices);
+    })
+}
+
+/// Canonical 7-mers of a block of bases.
+///
+/// The bases are packed twice, four a byte: with the first one lowest, a
+/// window's bits are the complement of its reverse complement; with the first
+/// one highest, they are the window itself. Windows are then cut out of the
+/// packed bits at every second bit, 32 at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+fn canonical_heptamers_avx512(letters: &Letters, indices: &mut Indices) {
+    /// Packed bytes of a block and what its last loads reach into.
+    const PACKED: usize = size_of::<Letters>() / 4 + 16;
+    let mut first_lowest = [0u8; PACKED];
+    let mut first_highest = [0u8; PACKED];
+    for (i, part) in letters.chunks_exact(64).enumerate() {
+        // SAFETY: `part` has 64 bytes.
+        let part = unsafe { _mm512_loadu_si512(part.as_ptr().cast()) };
+        let actg = _mm512_and_si512(_mm512_srli_epi16(part, 1), _mm512_set1_epi8(3));
+        let half = _mm512_and_si512(_mm512_srli_epi16(part, 2), _mm512_set1_epi8(1));
+        let codes = _mm512_xor_si512(actg, half);
+        let pack = |weights2: i16, weights4: i32| {
+            let twos = _mm512_maddubs_epi16(codes, _mm512_set1_epi16(weights2));
+            let fours = _mm512_madd_epi16(twos, _mm512_set1_epi32(weights4));
+            _mm512_cvtepi32_epi8(fours)
+        };
+        // Weights of neighbours: 1 and 4, then 1 and 16; and the other way.
+        let (lowest, highest) = (pack(0x0401, 0x10_0001), pack(0x0104, 0x1_0010));
+        // SAFETY: there is room for 16 bytes: see `PACKED`.
+        unsafe {
+            _mm_storeu_si128(first_lowest[16 * i..16 * i + 16].as_mut_ptr().cast(), lowest);
+            _mm_storeu_si128(first_highest[16 * i..16 * i + 16].as_mut_ptr().cast(), highest);
+        }
+    }
+    let kmer = _mm512_set1_epi16((1 << 14) - 1);
+    for (i, out) in indices.chunks_exact_mut(32).enumerate() {
+        let load = |packed: &[u8; PACKED]| {
+            // SAFETY: the slice has 16 bytes.
+            let part = unsafe { _mm_loadu_si128(packed[8 * i..8 * i + 16].as_ptr().cast()) };
+            _mm512_broadcast_i32x4(part)
+        };
+        // Each 64-bit lane gets the three bytes that hold its four windows.
+        let lowest = _mm512_shuffle_epi8(load(&first_lowest), spread(LOWEST_BYTES));
+        let highest = _mm512_shuffle_epi8(load(&first_highest), spread(HIGHEST_BYTES));
+        let reverse = _mm512_multishift_epi64_epi8(spread(LOWEST_BITS), lowest);
+        let forward = _mm512_multishift_epi64_epi8(spread(HIGHEST_BITS), highest);
+        let canonical =
+            _mm512_min_epu16(_mm512_andnot_si512(reverse, kmer), _mm512_and_si512(forward, kmer));
+        // SAFETY: `out` has 32 16-bit integers.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), canonical) };
+    }
+}
+
+/// Constants of [`canonical_heptamers_avx512`], for the 64 bytes of a vector.
+type Spread = [u8; 64];
+
+#[target_feature(enable = "avx512f")]
+fn spread(constant: &'static Spread) -> __m512i {
+    // SAFETY: the array has 64 bytes.
+    unsafe { _mm512_loadu_si512(constant.as_ptr().cast()) }
+}
+
+/// Lane j holds the windows 4j to 4j + 3, which begin in byte j.
+static LOWEST_BYTES: &Spread = &{
+    let mut bytes = [0x80; 64];
+    let mut j = 0;
+    while j < 8 {
+        let mut i = 0;
+        while i < 3 {
+            bytes[8 * j + i] = (j + i) as u8;
+            i += 1;
+        }
+        j += 1;
+    }
+    bytes
+};
+
+/// The same bytes, the first one highest.
+static HIGHEST_BYTES: &Spread = &{
+    let mut bytes = [0x80; 64];
+    let mut j = 0;
+    while j < 8 {
+        let mut i = 0;
+        while i < 3 {
+            bytes[8 * j + i] = (j + 2 - i) as u8;
+            i += 1;
+        }
+        j += 1;
+    }
+    bytes
+};
+
+/// Window i of a lane begins at bit 2i; its second byte eight bits later.
+static LOWEST_BITS: &Spread = &{
+    let mut bits = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        bits[i] = (2 * (i % 8 / 2) + 8 * (i % 2)) as u8;
+        i += 1;
+    }
+    bits
+};
+
+/// Window i of a lane ends at bit 24 - 2i, so it begins 14 bits below.
+static HIGHEST_BITS: &Spread = &{
+    let mut bits = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        bits[i] = (10 - 2 * (i % 8 / 2) + 8 * (i % 2)) as u8;
+        i += 1;
+    }
+    bits
+};
+
+/// For every 64 7-mers in a row, which of them are canonical.
+static CANONICAL_OF_64: LazyLock<[u64; 1 << 8]> = LazyLock::new(|| {
+    std::array::from_fn(|i| {
+        let fours = CANONICAL_OF_FOUR[i * 16..][..16].iter().enumerate();
+        fours.fold(0, |mask, (j, &keep)| mask | ((1u64 << keep) - 1) << (4 * j))
+    })
+});
+
+/// See [`super::kernels::compact_heptamers`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
+pub(super) fn compact_heptamers_avx512(
+    table: &[u8; TABLE],
+    counts: &mut [u8; HEPTAMERS_PADDED],
+) -> u8 {
+    let mut to = 0;
+    let mut greatest = _mm512_setzero_si512();
+    for (part, &mask) in table[..1 << 14].chunks_exact(64).zip(CANONICAL_OF_64.iter()) {
+        // SAFETY: `part` has 64 bytes.
+        let part = unsafe { _mm512_loadu_si512(part.as_ptr().cast()) };
+        let kept = _mm512_maskz_compress_epi8(mask, part);
+        greatest = _mm512_max_epu8(greatest, kept);
+        let space = &mut counts[to..to + 64];
+        // SAFETY: `space` has 64 bytes.
+        unsafe { _mm512_storeu_si512(space.as_mut_ptr().cast(), kept) };
+        to += mask.count_ones() as usize;
+    }
+    greatest_byte(greatest)
+}
+
+#[target_feature(enable = "avx512f")]
+fn greatest_byte(bytes: __m512i) -> u8 {
+    let mut array = [0u8; 64];
+    // SAFETY: the array has 64 bytes.
+    unsafe { _mm512_storeu_si512(array.as_mut_ptr().cast(), bytes) };
+    array.into_iter().fold(0, u8::max)
+}
+
+/// See [`super::kernels::look_up`]; no count may exceed `greatest`.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn look_up_avx512(
+    counts: &[u8],
+    greatest: u8,
+    logarithms: &[f32; 256],
+    row: &mut [f32],
+) {
+    if greatest >= 64 {
+        kernels::look_up(counts, logarithms, row);
+        return;
+    }
+    // SAFETY: the four loads end at the 64th of the 256 logarithms.
+    let logs: [__m512; 4] =
+        std::array::from_fn(|i| unsafe { _mm512_loadu_ps(logarithms[16 * i..].as_ptr()) });
+    let mut fields = row.chunks_exact_mut(16);
+    let mut parts = counts.chunks_exact(16);
+    for (fields, part) in fields.by_ref().zip(parts.by_ref()) {
+        // SAFETY: `part` has 16 bytes.
+        let part = unsafe { _mm_loadu_si128(part.as_ptr().cast()) };
+        let indices = _mm512_cvtepu8_epi32(part);
+        let mut found = _mm512_permutex2var_ps(logs[0], indices, logs[1]);
+        if greatest >= 32 {
+            let above = _mm512_test_epi32_mask(indices, _mm512_set1_epi32(32));
+            let others = _mm512_permutex2var_ps(logs[2], indices, logs[3]);
+            found = _mm512_mask_blend_ps(above, found, others);
+        }
+        // SAFETY: `fields` has 16 floats.
+        unsafe { _mm512_storeu_ps(fields.as_mut_ptr(), found) };
+    }
+    kernels::look_up(parts.remainder(), logarithms, fields.into_remainder());
+}
+
+/// For every 16 7-mers in a row, the order that moves the canonical ones to
+/// the front.
+static CANONICAL_FIRST: LazyLock<Vec<[u8; 16]>> = LazyLock::new(|| {
+    let order = |keeps: &[u8]| {
+        let mut order = [0; 16];
+        let fours = keeps.iter().zip(0..);
+        let kept = fours.flat_map(|(&keep, four)| (0..keep).map(move |i| 4 * four + i));
+        order.iter_mut().zip(kept).for_each(|(to, from)| *to = from);
+        order
+    };
+    CANONICAL_OF_FOUR.chunks_exact(4).map(order).collect()
+});
+
+/// See [`super::kernels::compact_heptamers`].
+#[target_feature(enable = "avx2")]
+pub(super) fn compact_heptamers_avx2(
+    table: &[u8; TABLE],
+    counts: &mut [u8; HEPTAMERS_PADDED],
+) -> u8 {
+    let mut to = 0;
+    let orders = CANONICAL_FIRST.iter().zip(CANONICAL_OF_FOUR.chunks_exact(4));
+    for (part, (order, keeps)) in table[..1 << 14].chunks_exact(16).zip(orders) {
+        // SAFETY: both have 16 bytes.
+        let (part, order) = unsafe {
+            (_mm_loadu_si128(part.as_ptr().cast()), _mm_loadu_si128(order.as_ptr().cast()))
+        };
+        let space = &mut counts[to..to + 16];
+        // SAFETY: `space` has 16 bytes.
+        unsafe { _mm_storeu_si128(space.as_mut_ptr().cast(), _mm_shuffle_epi8(part, order)) };
+        to += usize::from(keeps[0] + keeps[1] + keeps[2] + keeps[3]);
+    }
+    counts[..HEPTAMERS].iter().fold(0, |greatest, &count| greatest.max(count))
+}
+
+/// See [`super::kernels::look_up`]; no count may exceed `greatest`.
+#[target_feature(enable = "avx2")]
+pub(super) fn look_up_avx2(counts: &[u8], greatest: u8, logarithms: &[f32; 256], row: &mut [f32]) {
+    if greatest >= 32 {
+        kernels::look_up(counts, logarithms, row);
+        return;
+    }
+    // SAFETY: the four loads end at the 32nd of the 256 logarithms.
+    let logs: [__m256; 4] =
+        std::array::from_fn(|i| unsafe { _mm256_loadu_ps(logarithms[8 * i..].as_ptr()) });
+    let mut fields = row.chunks_exact_mut(8);
+    let mut parts = counts.chunks_exact(8);
+    for (fields, part) in fields.by_ref().zip(parts.by_ref()) {
+        // SAFETY: `part` has 8 bytes.
+        let part = unsafe { _mm_loadl_epi64(part.as_ptr().cast()) };
+        let indices = _mm256_cvtepu8_epi32(part);
+        let pick = |low, high, bit| {
+            // The permutation looks at three bits only; the next one, moved
+            // to the sign, chooses between two of them.
+            let choice =
+                _mm256_castsi256_ps(_mm256_sllv_epi32(indices, _mm256_set1_epi32(31 - bit)));
+            _mm256_blendv_ps(low, high, choice)
+        };
+        let of = |i: usize| _mm256_permutevar8x32_ps(logs[i], indices);
+        let mut found = pick(of(0), of(1), 3);
+        if greatest >= 16 {
+            found = pick(found, pick(of(2), of(3), 3), 4);
+        }
+        // SAFETY: `fields` has 8 floats.
+        unsafe { _mm256_storeu_ps(fields.as_mut_ptr(), found) };
+    }
+    kernels::look_up(parts.remainder(), logarithms, fields.into_remainder());
+}
