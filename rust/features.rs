@@ -5,19 +5,16 @@ use crate::layout::{Content, Layout, PSEUDOCOUNT};
 use crate::simd::{Backend, HEPTAMERS, HEPTAMERS_PADDED};
 
 /// Turns the counts of one sequence after another into rows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RowBuilder {
     layout: Layout,
     backend: Backend,
-    /// One per block, since each k has its own total.
-    logarithms: Vec<Logarithms>,
 }
 
 impl RowBuilder {
     /// A builder of rows of this layout.
     pub fn new(layout: Layout, backend: Backend) -> Self {
-        let logarithms = layout.blocks().iter().map(|_| Logarithms::new()).collect();
-        Self { layout, backend, logarithms }
+        Self { layout, backend }
     }
 
     /// Writes the row of the sequence that `counter` counted last, which must
@@ -25,87 +22,50 @@ impl RowBuilder {
     ///
     /// # Panics
     /// If `row` is not as wide as the layout.
-    pub fn write(&mut self, counter: &Counter, row: &mut [f32]) {
+    pub fn write(&self, counter: &Counter, row: &mut [f32]) {
         assert_eq!(row.len(), self.layout.n_fields(), "a row has the layout's width");
         let composition = counter.composition();
-        for (block, logarithms) in self.layout.blocks().iter().zip(&mut self.logarithms) {
+        for block in self.layout.blocks() {
             let fields = &mut row[block.start..block.stop];
             match block.content {
                 Content::Length => fields[0] = (composition.length as f64).ln() as f32,
                 Content::Gc => fields[0] = (composition.gc_fraction() + PSEUDOCOUNT).ln() as f32,
-                Content::Kmers(k) => {
-                    logarithms.set_total(counter.windows(k));
-                    write_block(logarithms, self.backend, counter, k, fields);
-                }
+                Content::Kmers(k) => self.write_kmers(counter, k, fields),
+            }
+        }
+    }
+
+    fn write_kmers(&self, counter: &Counter, k: usize, fields: &mut [f32]) {
+        let total = counter.windows(k);
+        match counter.counts(k) {
+            // Few different counts for many fields: one logarithm each.
+            Counts::Bytes(table) => {
+                let mut columns = [0; HEPTAMERS_PADDED];
+                let greatest = self.backend.compact_heptamers(table, &mut columns);
+                let mut logarithms = [0.0; 256];
+                // Whole vectors, whatever the greatest is.
+                let n = (usize::from(greatest) + 1).next_multiple_of(16);
+                self.backend.log_frequencies(&UP_TO_255[..n], total, &mut logarithms[..n]);
+                self.backend.look_up(&columns[..HEPTAMERS], greatest, &logarithms, fields);
+            }
+            Counts::Columns(counts) => self.backend.log_frequencies(counts, total, fields),
+            counts @ Counts::Words(_) => {
+                let counts: Vec<u64> = counts.iter(k).collect();
+                self.backend.log_frequencies(&counts, total, fields);
             }
         }
     }
 }
 
-fn write_block(
-    logarithms: &mut Logarithms,
-    backend: Backend,
-    counter: &Counter,
-    k: usize,
-    fields: &mut [f32],
-) {
-    let counts = counter.counts(k);
-    if let Counts::Bytes(table) = counts {
-        let mut columns = [0; HEPTAMERS_PADDED];
-        let greatest = backend.compact_heptamers(table, &mut columns);
-        let logarithms = logarithms.up_to(greatest);
-        backend.look_up(&columns[..HEPTAMERS], greatest, logarithms, fields);
-    } else {
-        for (field, count) in fields.iter_mut().zip(counts.iter(k)) {
-            *field = logarithms.of(count);
-        }
+static UP_TO_255: [u64; 256] = {
+    let mut numbers = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        numbers[i] = i as u64;
+        i += 1;
     }
-}
-
-/// ln(count / total + pseudocount) as float32, remembered for small counts.
-///
-/// Rows of one length share their total, so most rows find what they need.
-#[derive(Debug)]
-struct Logarithms {
-    total: u64,
-    /// How many of `small` hold for `total`.
-    known: usize,
-    small: [f32; 256],
-}
-
-impl Logarithms {
-    fn new() -> Self {
-        Self { total: 0, known: 0, small: [0.0; 256] }
-    }
-
-    fn set_total(&mut self, total: u64) {
-        if total != self.total {
-            (self.total, self.known) = (total, 0);
-        }
-    }
-
-    fn compute(&self, count: u64) -> f32 {
-        // All frequencies of a row without windows are 0.
-        let frequency = count as f64 / self.total.max(1) as f64;
-        (frequency + PSEUDOCOUNT).ln() as f32
-    }
-
-    /// The logarithms of all counts up to `max` and maybe more.
-    fn up_to(&mut self, max: u8) -> &[f32; 256] {
-        while self.known <= usize::from(max) {
-            self.small[self.known] = self.compute(self.known as u64);
-            self.known += 1;
-        }
-        &self.small
-    }
-
-    fn of(&mut self, count: u64) -> f32 {
-        match u8::try_from(count) {
-            Ok(small) => self.up_to(small)[usize::from(small)],
-            Err(_) => self.compute(count),
-        }
-    }
-}
+    numbers
+};
 
 #[cfg(test)]
 mod tests {
@@ -117,7 +77,7 @@ mod tests {
         let layout = Layout::new(ks).unwrap();
         let mut counter = Counter::new(layout.ks(), backend);
         let mut row = vec![f32::NAN; layout.n_fields()];
-        let mut builder = RowBuilder::new(layout, backend);
+        let builder = RowBuilder::new(layout, backend);
         counter.count(sequence);
         builder.write(&counter, &mut row);
         row

@@ -132,6 +132,7 @@ pub struct Content {
 /// Fills groups, one after another, with tables of its own.
 pub struct GroupBuilder {
     content: Content,
+    backend: Backend,
     counter: Counter,
     rows: RowBuilder,
 }
@@ -144,6 +145,7 @@ impl GroupBuilder {
             counter: Counter::new(ks, backend),
             rows: RowBuilder::new(content.layout.clone(), backend),
             content,
+            backend,
         }
     }
 
@@ -174,7 +176,8 @@ impl GroupBuilder {
         self.append_values(group);
         if self.content.sequence {
             let before = (group.packed.len(), group.gaps.len());
-            packed::pack(letters, &mut group.packed, &mut group.gaps);
+            let runs = self.counter.runs();
+            packed::pack(letters, runs, self.backend, &mut group.packed, &mut group.gaps);
             group.packed_lengths.push(group.packed.len() - before.0);
             group.gap_counts.push(group.gaps.len() - before.1);
         }

@@ -6,6 +6,7 @@
 //! reference.
 
 use crate::dna::{self, CODE};
+use crate::layout::PSEUDOCOUNT;
 
 /// Windows turned into indices at a time: the index buffer stays in L1 beside
 /// the counters.
@@ -212,5 +213,67 @@ pub(super) static CANONICAL_OF_FOUR: [u8; 1 << 12] = {
 pub(super) fn look_up(counts: &[u8], logarithms: &[f32; 256], row: &mut [f32]) {
     for (field, &count) in row.iter_mut().zip(counts) {
         *field = logarithms[usize::from(count)];
+    }
+}
+
+/// The natural logarithm of a positive, normal number, to about 1e-12.
+///
+/// Without calls or branches, so that loops over it are vectorised.
+#[inline(always)]
+fn ln(x: f64) -> f64 {
+    const MANTISSA: u64 = (1 << 52) - 1;
+    const EXPONENT_OF_1: u64 = 1023;
+    let bits = x.to_bits();
+    let mantissa = f64::from_bits(bits & MANTISSA | EXPONENT_OF_1 << 52);
+    // From 1 to 2, halved where that brings it nearer to 1.
+    let is_high = mantissa > std::f64::consts::SQRT_2;
+    let m = if is_high { 0.5 * mantissa } else { mantissa };
+    let exponent = to_f64(bits >> 52) + if is_high { 1.0 } else { 0.0 };
+    // ln m = 2 artanh s, by its series.
+    let s = (m - 1.0) / (m + 1.0);
+    let z = s * s;
+    let series = 1.0 / 15.0;
+    let series = series * z + 1.0 / 13.0;
+    let series = series * z + 1.0 / 11.0;
+    let series = series * z + 1.0 / 9.0;
+    let series = series * z + 1.0 / 7.0;
+    let series = series * z + 1.0 / 5.0;
+    let series = series * z + 1.0 / 3.0;
+    let series = series * z + 1.0;
+    (exponent - EXPONENT_OF_1 as f64) * std::f64::consts::LN_2 + 2.0 * s * series
+}
+
+/// An integer below 2^52 as it is, by way of the bits of a float: conversions
+/// of 64-bit integers are not vectorised everywhere.
+#[inline(always)]
+fn to_f64(x: u64) -> f64 {
+    const TWO_TO_52: u64 = 0x4330 << 48;
+    f64::from_bits(TWO_TO_52 | x) - f64::from_bits(TWO_TO_52)
+}
+
+/// ln(count / total + pseudocount) of every count below 2^52.
+#[inline(always)]
+pub(super) fn log_frequencies(counts: &[u64], total: u64, logarithms: &mut [f32]) {
+    // All frequencies are 0 where there is nothing.
+    let share = 1.0 / to_f64(total.max(1));
+    for (logarithm, &count) in logarithms.iter_mut().zip(counts) {
+        *logarithm = ln(to_f64(count) * share + PSEUDOCOUNT) as f32;
+    }
+}
+
+/// Packs letters four a byte, the first in the lowest bits; right wherever
+/// there are only bases.
+#[inline(always)]
+pub(super) fn pack(letters: &[u8], packed: &mut [u8]) {
+    let code = |letter: u8| {
+        let actg = (letter >> 1) & 3;
+        actg ^ (actg >> 1)
+    };
+    let (fours, rest) = letters.as_chunks();
+    for (byte, &[a, b, c, d]) in packed.iter_mut().zip(fours) {
+        *byte = code(a) | code(b) << 2 | code(c) << 4 | code(d) << 6;
+    }
+    if let Some(byte) = packed.get_mut(fours.len()) {
+        *byte = rest.iter().rev().fold(0, |byte, &letter| byte << 2 | code(letter));
     }
 }

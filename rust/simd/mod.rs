@@ -14,7 +14,9 @@ use crate::error::{Error, Result};
 // and `|` between comparisons is what keeps its loops free of branches.
 #[allow(clippy::inline_always, clippy::needless_bitwise_bool)]
 mod kernels;
+// The names of intrinsics say where they are from.
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::wildcard_imports)]
 mod x86;
 
 pub use kernels::Tally;
@@ -42,7 +44,7 @@ pub enum Backend {
     Scalar,
     /// x86-64 with AVX2 and BMI2.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, VL, VBMI and VBMI2.
+    /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VBMI2.
     Avx512,
 }
 
@@ -64,6 +66,7 @@ impl Backend {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vbmi")
                     && is_x86_feature_detected!("avx512vbmi2")
@@ -140,7 +143,7 @@ macro_rules! kernel {
                     $body($($arg),*)
                 }
                 #[cfg(target_arch = "x86_64")]
-                #[target_feature(enable = "avx2,bmi2,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2")]
+                #[target_feature(enable = "avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
                 fn avx512 $(<$t: $bound>)? ($($arg: $ty),*) $(-> $out)? {
                     $body($($arg),*)
                 }
@@ -161,6 +164,19 @@ macro_rules! kernel {
 kernel! {
     /// Whether every letter is one of ACGTU, in either case.
     fn all_bases(letters: &[u8]) -> bool = kernels::all_bases
+}
+
+kernel! {
+    /// ln(count / total + pseudocount) of every count, which must be below
+    /// 2^52, rounded to float32.
+    fn log_frequencies(counts: &[u64], total: u64, logarithms: &mut [f32])
+        = kernels::log_frequencies
+}
+
+kernel! {
+    /// Packs letters four a byte, the first in the lowest bits. Letters that
+    /// are not bases become any base.
+    fn pack(letters: &[u8], packed: &mut [u8]) = kernels::pack
 }
 
 kernel! {
