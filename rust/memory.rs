@@ -11,7 +11,7 @@ use crate::features::RowBuilder;
 use crate::layout::Layout;
 use crate::simd::Backend;
 
-/// Sequences that a thread takes at a time.
+/// Rows that a thread takes at a time.
 const SHARE: usize = 32;
 
 /// Counts of the canonical k-mers of every sequence: a row of columns each,
@@ -53,31 +53,51 @@ pub fn featurize(
     })
 }
 
-/// An array of one row per sequence, each written by some thread with tools
+/// ln(count / total + pseudocount) of rows of counts, `width` in each.
+///
+/// # Panics
+/// If there is not one total per row.
+pub fn log_frequencies(
+    counts: &[u32],
+    width: usize,
+    totals: &[u64],
+    threads: NonZeroUsize,
+    backend: Backend,
+) -> Vec<f32> {
+    assert_eq!(counts.len(), width * totals.len(), "one total per row");
+    let rows: Vec<(&[u32], u64)> = counts.chunks(width).zip(totals.iter().copied()).collect();
+    fill(&rows, width, threads, Vec::new, |wide, &(counts, total), row| {
+        wide.clear();
+        wide.extend(counts.iter().copied().map(u64::from));
+        backend.log_frequencies(wide, total, row);
+    })
+}
+
+/// An array of one row per item, each written by some thread with tools
 /// of its own.
-fn fill<T: Copy + Default + Send, Tools>(
-    sequences: &[&[u8]],
+fn fill<Item: Sync, T: Copy + Default + Send, Tools>(
+    items: &[Item],
     width: usize,
     threads: NonZeroUsize,
     tools: impl Fn() -> Tools + Sync,
-    write: impl Fn(&mut Tools, &[u8], &mut [T]) + Sync,
+    write: impl Fn(&mut Tools, &Item, &mut [T]) + Sync,
 ) -> Vec<T> {
     // Zeroed by the operating system when first touched, so by the threads.
-    let mut array = vec![T::default(); sequences.len() * width];
-    let shares = Mutex::new(sequences.chunks(SHARE).zip(array.chunks_mut(SHARE * width)));
+    let mut array = vec![T::default(); items.len() * width];
+    let shares = Mutex::new(items.chunks(SHARE).zip(array.chunks_mut(SHARE * width)));
     let work = || {
         let mut tools = tools();
         loop {
             let share = shares.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((sequences, rows)) = share else {
+            let Some((items, rows)) = share else {
                 return;
             };
-            for (sequence, row) in sequences.iter().zip(rows.chunks_mut(width)) {
-                write(&mut tools, sequence, row);
+            for (item, row) in items.iter().zip(rows.chunks_mut(width)) {
+                write(&mut tools, item, row);
             }
         }
     };
-    let n_threads = threads.get().min(sequences.len().div_ceil(SHARE));
+    let n_threads = threads.get().min(items.len().div_ceil(SHARE));
     thread::scope(|scope| {
         for _ in 1..n_threads {
             scope.spawn(work);

@@ -1,6 +1,7 @@
 //! Sequences at two bits a base, with the letters that are none aside.
 
 use crate::count::Run;
+use crate::dna::BASES;
 use crate::simd::Backend;
 
 /// A maximal stretch of letters that are not bases.
@@ -52,18 +53,34 @@ fn find_gaps(length: usize, runs: &[Run], gaps: &mut Vec<Gap>) {
 }
 
 /// The letters of a packed sequence: upper-case bases, and N in the gaps.
-///
-/// # Panics
-/// If `packed` is shorter than `length` bases.
-pub fn unpack(packed: &[u8], gaps: &[Gap], length: usize) -> Vec<u8> {
-    let mut letters: Vec<u8> = (0..length)
-        .map(|i| crate::dna::BASES[usize::from(packed[i / 4] >> (2 * (i % 4)) & 3)])
-        .collect();
+/// Nothing if there are fewer bytes than letters, or a gap is outside.
+pub fn unpack(packed: &[u8], gaps: &[Gap], length: usize) -> Option<Vec<u8>> {
+    let mut letters = Vec::with_capacity(4 * packed.len());
+    for &byte in packed.get(..length.div_ceil(4))? {
+        letters.extend_from_slice(&FOUR_BASES[usize::from(byte)]);
+    }
+    letters.truncate(length);
     for gap in gaps {
-        letters[gap.start as usize..][..gap.length as usize].fill(b'N');
+        let start = gap.start as usize;
+        letters.get_mut(start..start + gap.length as usize)?.fill(b'N');
+    }
+    Some(letters)
+}
+
+/// The letters of every packed byte.
+static FOUR_BASES: [[u8; 4]; 256] = {
+    let mut letters = [[0; 4]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut i = 0;
+        while i < 4 {
+            letters[byte][i] = BASES[byte >> (2 * i) & 3];
+            i += 1;
+        }
+        byte += 1;
     }
     letters
-}
+};
 
 #[cfg(test)]
 mod tests {
@@ -107,7 +124,7 @@ mod tests {
             let expected: Vec<u8> = sequence.iter().map(|x| match x.to_ascii_uppercase() {
                 b'U' => b'T', x if b"ACGT".contains(&x) => x, _ => b'N',
             }).collect();
-            prop_assert_eq!(unpack(&packed, &gaps, sequence.len()), expected);
+            prop_assert_eq!(unpack(&packed, &gaps, sequence.len()), Some(expected));
         }
     }
 }

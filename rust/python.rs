@@ -10,18 +10,22 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyTypeError;
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::canonical::columns;
 use crate::error::Error;
 use crate::featurize::{Kept, Options};
 use crate::layout::Layout;
 use crate::memory;
+use crate::packed::{self, Gap};
 use crate::pipeline::{Progress, Summary};
 use crate::simd::Backend;
 
@@ -135,6 +139,59 @@ fn featurize_sequences<'py>(
 }
 
 #[pyfunction]
+fn log_frequencies<'py>(
+    py: Python<'py>,
+    counts: PyReadonlyArray2<'py, u32>,
+    totals: PyReadonlyArray1<'py, u64>,
+    threads: Option<NonZeroUsize>,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let backend = Backend::active()?;
+    let (rows, width) = (counts.shape()[0], counts.shape()[1]);
+    let (counts, totals) = (counts.as_slice()?, totals.as_slice()?);
+    if totals.len() != rows {
+        let message = format!("{rows} rows of counts need as many totals, not {}", totals.len());
+        return Err(KvaeError::new_err(message));
+    }
+    let threads = threads_or_all(threads);
+    let logarithms = py.detach(|| memory::log_frequencies(counts, width, totals, threads, backend));
+    matrix(&logarithms.into_pyarray(py), rows, width)
+}
+
+/// Letters of packed sequences: `offsets` and `gap_offsets` say where each
+/// one's bytes and gaps begin, and where the last one's end.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn unpack<'py>(
+    py: Python<'py>,
+    packed: PyReadonlyArray1<'py, u8>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    lengths: PyReadonlyArray1<'py, u64>,
+    gap_starts: PyReadonlyArray1<'py, u32>,
+    gap_lengths: PyReadonlyArray1<'py, u32>,
+    gap_offsets: PyReadonlyArray1<'py, i32>,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let (packed, offsets, lengths) = (packed.as_slice()?, offsets.as_slice()?, lengths.as_slice()?);
+    let gaps: Vec<Gap> = gap_starts
+        .as_slice()?
+        .iter()
+        .zip(gap_lengths.as_slice()?)
+        .map(|(&start, &length)| Gap { start, length })
+        .collect();
+    let gap_offsets = gap_offsets.as_slice()?;
+    let unpack_one = |i: usize| {
+        let bytes = packed.get(*offsets.get(i)? as usize..*offsets.get(i + 1)? as usize)?;
+        let gaps = gaps.get(*gap_offsets.get(i)? as usize..*gap_offsets.get(i + 1)? as usize)?;
+        packed::unpack(bytes, gaps, *lengths.get(i)? as usize)
+    };
+    (0..lengths.len())
+        .map(|i| match unpack_one(i) {
+            Some(letters) => Ok(PyBytes::new(py, &letters)),
+            None => Err(KvaeError::new_err(format!("packed sequence {i} is damaged"))),
+        })
+        .collect()
+}
+
+#[pyfunction]
 #[allow(clippy::too_many_arguments)]
 fn featurize<'py>(
     py: Python<'py>,
@@ -217,5 +274,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(count_kmers, module)?)?;
     module.add_function(wrap_pyfunction!(featurize_sequences, module)?)?;
+    module.add_function(wrap_pyfunction!(log_frequencies, module)?)?;
+    module.add_function(wrap_pyfunction!(unpack, module)?)?;
     module.add_function(wrap_pyfunction!(featurize, module)?)
 }

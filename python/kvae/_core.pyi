@@ -29,6 +29,17 @@ def count_kmers(
 def featurize_sequences(
     sequences: Iterable[str | bytes], ks: Sequence[int], threads: int | None
 ) -> NDArray[np.float32]: ...
+def log_frequencies(
+    counts: NDArray[np.uint32], totals: NDArray[np.uint64], threads: int | None
+) -> NDArray[np.float32]: ...
+def unpack(
+    packed: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    lengths: NDArray[np.uint64],
+    gap_starts: NDArray[np.uint32],
+    gap_lengths: NDArray[np.uint32],
+    gap_offsets: NDArray[np.int32],
+) -> list[bytes]: ...
 def featurize(
     inputs: Sequence[str | PathLike[str]],
     out: str | PathLike[str],

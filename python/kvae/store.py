@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
 from kvae.layout import Layout
+from kvae.stored_rows import STORES, StoredRows, matrix, sequences
 
 __all__ = ["FeatureStore"]
 
@@ -65,7 +67,7 @@ class FeatureStore:
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         if len(self) == 0:
             raise self._error("has no rows: featurize again")
-        self._check_columns()
+        self._stored = self._open_rows()
 
     def _error(self, message: str) -> KvaeError:
         return KvaeError(f"{self.path}: {message}")
@@ -99,13 +101,27 @@ class FeatureStore:
             )
         return known
 
-    def _check_columns(self) -> None:
-        if "features" not in self._schema.names:
-            raise self._error("keeps no features: featurize with --store log")
-        kind = self._schema.field("features").type
-        expected = pa.list_(pa.field("item", pa.float32(), nullable=False), self.layout.n_fields)
-        if kind != expected:
-            raise self._error(f"has features of type {kind}, not {expected}: featurize again")
+    def _open_rows(self) -> StoredRows:
+        """Choose how rows are read, and make sure that what it needs is there."""
+        kind = str(self.metadata.get("store"))
+        if kind not in STORES:
+            raise self._error(f"has a store of kind '{kind}', which this kvae cannot read")
+        stored = STORES[kind](self.layout)
+        for name, width in stored.columns().items():
+            self._require(name)
+            type_ = self._schema.field(name).type
+            if not (pa.types.is_fixed_size_list(type_) and type_.list_size == width):
+                raise self._error(f"has {name} of type {type_}, not {width} wide: featurize again")
+        for name in ("id", "source", "start", "end", "length", "gc"):
+            self._require(name)
+        if kind == "packed":
+            self._require("sequence")
+            self._require("invalid")
+        return stored
+
+    def _require(self, name: str) -> None:
+        if name not in self._schema.names:
+            raise self._error(f"has no column {name}: featurize again")
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -113,6 +129,11 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.path)!r}: {len(self):,} rows, {self.layout.n_fields} fields)"
+
+    @property
+    def kind(self) -> str:
+        """What the file keeps of each row: ``log``, ``counts`` or ``packed``."""
+        return str(self.metadata["store"])
 
     @property
     def n_batches(self) -> int:
@@ -126,19 +147,23 @@ class FeatureStore:
         -------
         ndarray of float32, shape (rows, fields)
             Read-only, and mapped: nothing is copied.
-        """
-        column = self._batches[i].column("features")
-        values = column.flatten().to_numpy(zero_copy_only=True)
-        return values.reshape(-1, self.layout.n_fields)
 
-    @cached_property
-    def _views(self) -> list[NDArray[np.float32]]:
-        return [self.batch(i) for i in range(self.n_batches)]
+        Raises
+        ------
+        KvaeError
+            If the file keeps no features but counts or sequences only.
+        """
+        if self.kind != "log":
+            raise self._error(f"keeps {self.kind} and no features to view: use rows()")
+        return matrix(self._batches[i], "features")
 
     def rows(
         self, indices: NDArray[np.int64], out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Gather rows by their positions in the file.
+        """Gather log-space rows by their positions in the file.
+
+        What the file does not keep is computed: from all kinds of file come the
+        same rows, to within the rounding of float32.
 
         Parameters
         ----------
@@ -156,16 +181,71 @@ class FeatureStore:
         IndexError
             If a position is outside the file.
         """
-        indices = np.asarray(indices, dtype=np.int64)
         if out is None:
             out = np.empty((len(indices), self.layout.n_fields), dtype=np.float32)
-        if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
+        for batch, here, positions in self._locate(indices):
+            out[here] = self._stored.rows(batch, positions)
+        return out
+
+    def counts(self, indices: NDArray[np.int64], k: int) -> NDArray[np.uint32]:
+        """Gather exact counts of canonical k-mers by the rows' positions.
+
+        From all kinds of file come the same counts. Those of a file that keeps
+        features without sequences are exact up to about a million.
+
+        Parameters
+        ----------
+        indices
+            Positions, in any order, repeats allowed.
+        k
+            One of the layout's.
+
+        Returns
+        -------
+        ndarray of uint32, shape (len(indices), canonical k-mers)
+
+        Raises
+        ------
+        KeyError
+            If the layout has no such k.
+        IndexError
+            If a position is outside the file.
+        """
+        size = self.layout.block(f"{k}-mers").size
+        out = np.empty((len(indices), size), dtype=np.uint32)
+        for batch, here, positions in self._locate(indices):
+            out[here] = self._stored.counts(batch, positions, k)
+        return out
+
+    def sequences(self, indices: NDArray[np.int64]) -> list[bytes]:
+        """Unpack the sequences of rows: upper-case bases, N for other letters.
+
+        Raises
+        ------
+        KeyError
+            If the file keeps no sequences.
+        IndexError
+            If a position is outside the file.
+        """
+        if "sequence" not in self._schema.names:
+            raise KeyError("sequence")
+        found: list[bytes] = [b""] * len(indices)
+        for batch, here, positions in self._locate(indices):
+            for i, letters in zip(here.tolist(), sequences(batch, positions), strict=True):
+                found[i] = letters
+        return found
+
+    def _locate(
+        self, indices: NDArray[np.int64]
+    ) -> Iterator[tuple[Any, NDArray[np.int64], NDArray[np.int64]]]:
+        """Give each batch, which of `indices` it holds, and where it holds them."""
+        indices = np.asarray(indices, dtype=np.int64)
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}")
         batches = np.searchsorted(self._starts, indices, side="right") - 1
         for batch in np.unique(batches):
             here = np.flatnonzero(batches == batch)
-            out[here] = self._views[batch][indices[here] - self._starts[batch]]
-        return out
+            yield self._batches[batch], here, indices[here] - self._starts[batch]
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Get any column of the file, as Arrow, without a copy.

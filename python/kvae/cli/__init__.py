@@ -25,10 +25,10 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="kvae",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="A first try: [bold]kvae demo[/bold]. Every command has its own --help.",
+    epilog="A first try: `kvae demo`. Every command has its own --help.",
 )
 app.command(no_args_is_help=True)(featurize)
 app.command()(train)
@@ -55,8 +55,8 @@ def _program(
 ) -> None:
     """k-mer features of DNA sequences, and a variational autoencoder on them.
 
-    [bold]featurize[/bold] sequences, [bold]train[/bold] a model on the features, and
-    [bold]encode[/bold] sequences to latent vectors that can be clustered, searched and
+    **featurize** sequences, **train** a model on the features, and
+    **encode** sequences to latent vectors that can be clustered, searched and
     explored.
     """
 
