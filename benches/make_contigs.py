@@ -20,7 +20,9 @@ from pathlib import Path
 def sequences(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the letters of every record in a folder of .fna.gz files."""
     for path in sorted(folder.glob("*.fna.gz")):
-        for record in gzip.open(path).read().split(b">")[1:]:
+        with gzip.open(path) as file:
+            text = file.read()
+        for record in text.split(b">")[1:]:
             header, _, body = record.partition(b"\n")
             yield header.split()[0].decode(), b"".join(body.split())
 

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use kvae::count::Counter;
 use kvae::features::RowBuilder;
 use kvae::input::discover::discover;
+use kvae::input::stop::StopFlag;
 use kvae::input::text::TextReader;
 use kvae::layout::Layout;
 use kvae::memory;
@@ -84,7 +85,7 @@ impl Options {
 
 fn read(path: &PathBuf) -> Vec<Vec<u8>> {
     let sources = discover(std::slice::from_ref(path), &mut |_| ()).expect("a file");
-    let mut reader = TextReader::open(&sources[0]).expect("a readable file");
+    let mut reader = TextReader::open(&sources[0], &StopFlag::default()).expect("a readable file");
     let mut contigs: Vec<Vec<u8>> = Vec::new();
     while let Some(chunk) = reader.next_chunk().expect("readable text") {
         let parsed = chunk.parse(Backend::Scalar);

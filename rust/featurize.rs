@@ -1,6 +1,8 @@
 //! Sequence files to a feature file.
 
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::arrow::{FeatureWriter, Settings};
@@ -82,14 +84,10 @@ pub fn featurize(
     }
     let mut warnings = Vec::new();
     let sources = discover(inputs, &mut |warning| warnings.push(warning))?;
-    refuse_target(&sources, target)?;
+    refuse_target(inputs, &sources, target)?;
 
     let plan = Plan {
-        cutting: Cutting {
-            window: options.window,
-            min_length: options.min_length,
-            longest_k: options.layout.longest_k(),
-        },
+        cutting: Cutting { window: options.window, min_length: options.min_length },
         content: Content {
             layout: options.layout.clone(),
             store: options.store(),
@@ -102,7 +100,7 @@ pub fn featurize(
     let settings =
         Settings { window: options.window, min_length: options.min_length, batch_rows: BATCH_ROWS };
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let mut writer = FeatureWriter::create(out, plan.content.clone(), &settings, &names)?;
+    let mut writer = FeatureWriter::create(out, target, plan.content.clone(), &settings, &names)?;
     let bytes: Option<u64> = sources.iter().map(|source| source.size).sum();
     let mut watch = |progress| watch(progress, bytes);
     let mut summary = pipeline::run(&sources, &plan, &mut writer, &mut watch)?;
@@ -112,13 +110,17 @@ pub fn featurize(
     Ok(summary)
 }
 
-/// Refuses to replace what is being read.
-fn refuse_target(sources: &[Source], target: &Path) -> Result<()> {
+/// Refuses to replace what is being read, lists of files included.
+fn refuse_target(inputs: &[PathBuf], sources: &[Source], target: &Path) -> Result<()> {
     let Ok(target_file) = target.canonicalize() else {
         return Ok(());
     };
-    let is_target = |source: &&Source| source.path.canonicalize().is_ok_and(|x| x == target_file);
-    match sources.iter().find(is_target) {
+    let lists = inputs.iter().filter_map(|input| {
+        let name = input.as_os_str().as_bytes().strip_prefix(b"@")?;
+        Some(Path::new(OsStr::from_bytes(name)))
+    });
+    let mut read = lists.chain(sources.iter().map(|source| source.path.as_path()));
+    match read.find(|path| path.canonicalize().is_ok_and(|file| file == target_file)) {
         Some(_) => Err(Error::input(target, "the output is one of the inputs: choose another -o")),
         None => Ok(()),
     }

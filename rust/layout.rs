@@ -20,6 +20,9 @@ const LEADING: [usize; 3] = [7, 4, 3];
 /// The blocks of a row unless something else is asked for.
 pub const DEFAULT_KS: [usize; 3] = LEADING;
 
+/// Rows without as many bases in a row are left out, whatever their blocks.
+pub const SHORTEST_RUN: usize = 7;
+
 /// Version of the rules in [`Layout::describe`]. A change in the meaning of
 /// any field must change it.
 const RULES: u32 = 1;
@@ -106,11 +109,6 @@ impl Layout {
     /// The k of the k-mer blocks, in the order of their fields.
     pub fn ks(&self) -> impl Iterator<Item = usize> + '_ {
         self.blocks.iter().filter_map(Block::k)
-    }
-
-    /// The longest k: a row without a valid window of it says nothing.
-    pub fn longest_k(&self) -> usize {
-        self.ks().max().unwrap_or(0)
     }
 
     /// Number of fields in a row.

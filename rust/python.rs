@@ -41,12 +41,19 @@ impl From<Error> for PyErr {
 enum Letters {
     Text(PyBackedStr),
     Bytes(PyBackedBytes),
+    /// Text with other characters than ASCII, one letter each.
+    Other(Vec<u8>),
 }
 
 impl Letters {
     fn extract(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok(text) = object.extract() {
-            return Ok(Self::Text(text));
+        if let Ok(text) = object.extract::<PyBackedStr>() {
+            let letter = |c: char| u8::try_from(c).unwrap_or(b'N');
+            return Ok(if text.is_ascii() {
+                Self::Text(text)
+            } else {
+                Self::Other(text.chars().map(letter).collect())
+            });
         }
         object.extract().map(Self::Bytes).map_err(|_| {
             let kind = object.get_type();
@@ -58,6 +65,7 @@ impl Letters {
         match self {
             Self::Text(text) => text.as_bytes(),
             Self::Bytes(bytes) => bytes,
+            Self::Other(letters) => letters,
         }
     }
 }
@@ -66,9 +74,23 @@ fn extract_all(sequences: &Bound<'_, PyAny>) -> PyResult<Vec<Letters>> {
     sequences.try_iter()?.map(|object| Letters::extract(&object?)).collect()
 }
 
-fn threads_or_all(threads: Option<NonZeroUsize>) -> NonZeroUsize {
-    // Affinity and control groups are respected by the standard library.
-    threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+/// A number that must not be negative.
+fn natural(name: &str, value: i64) -> PyResult<usize> {
+    let message = || KvaeError::new_err(format!("{name} = {value} is negative"));
+    usize::try_from(value).map_err(|_| message())
+}
+
+fn naturals(name: &str, values: &[i64]) -> PyResult<Vec<usize>> {
+    values.iter().map(|&value| natural(name, value)).collect()
+}
+
+fn threads_or_all(threads: Option<i64>) -> PyResult<NonZeroUsize> {
+    let Some(threads) = threads else {
+        // Affinity and control groups are respected by the standard library.
+        return Ok(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    };
+    NonZeroUsize::new(natural("threads", threads)?)
+        .ok_or_else(|| KvaeError::new_err("threads = 0: give at least 1"))
 }
 
 /// An array that owns a buffer of this crate, as a matrix.
@@ -81,12 +103,13 @@ fn matrix<'py, T: numpy::Element>(
 }
 
 #[pyfunction]
-fn layout(ks: Vec<usize>) -> PyResult<String> {
-    Ok(Layout::new(&ks)?.to_json().to_string())
+fn layout(ks: Vec<i64>) -> PyResult<String> {
+    Ok(Layout::new(&naturals("k", &ks)?)?.to_json().to_string())
 }
 
 #[pyfunction]
-fn kmers(k: usize) -> PyResult<Vec<String>> {
+fn kmers(k: i64) -> PyResult<Vec<String>> {
+    let k = natural("k", k)?;
     Layout::new(&[k])?;
     Ok(columns(k).names())
 }
@@ -97,23 +120,25 @@ fn backend() -> PyResult<String> {
 }
 
 #[pyfunction]
-fn available_threads() -> usize {
-    threads_or_all(None).get()
+fn available_threads() -> PyResult<usize> {
+    Ok(threads_or_all(None)?.get())
 }
 
 #[pyfunction]
 fn count_kmers<'py>(
     py: Python<'py>,
     sequences: &Bound<'py, PyAny>,
-    k: usize,
-    threads: Option<NonZeroUsize>,
+    k: i64,
+    threads: Option<i64>,
 ) -> PyResult<Bound<'py, PyArray2<u32>>> {
+    let k = natural("k", k)?;
     Layout::new(&[k])?;
+    let threads = threads_or_all(threads)?;
     let backend = Backend::active()?;
     let sequences = extract_all(sequences)?;
     let counts = py.detach(|| {
         let slices: Vec<&[u8]> = sequences.iter().map(Letters::as_slice).collect();
-        memory::count(&slices, k, threads_or_all(threads), backend)
+        memory::count(&slices, k, threads, backend)
     })?;
     matrix(&counts.into_pyarray(py), sequences.len(), columns(k).len())
 }
@@ -122,10 +147,11 @@ fn count_kmers<'py>(
 fn featurize_sequences<'py>(
     py: Python<'py>,
     sequences: &Bound<'py, PyAny>,
-    ks: Vec<usize>,
-    threads: Option<NonZeroUsize>,
+    ks: Vec<i64>,
+    threads: Option<i64>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let layout = Layout::new(&ks)?;
+    let layout = Layout::new(&naturals("k", &ks)?)?;
+    let threads = threads_or_all(threads)?;
     let backend = Backend::active()?;
     let sequences = extract_all(sequences)?;
     if let Some(i) = sequences.iter().position(|letters| letters.as_slice().is_empty()) {
@@ -133,7 +159,7 @@ fn featurize_sequences<'py>(
     }
     let rows = py.detach(|| {
         let slices: Vec<&[u8]> = sequences.iter().map(Letters::as_slice).collect();
-        memory::featurize(&slices, &layout, threads_or_all(threads), backend)
+        memory::featurize(&slices, &layout, threads, backend)
     });
     matrix(&rows.into_pyarray(py), sequences.len(), layout.n_fields())
 }
@@ -143,7 +169,7 @@ fn log_frequencies<'py>(
     py: Python<'py>,
     counts: PyReadonlyArray2<'py, u32>,
     totals: PyReadonlyArray1<'py, u64>,
-    threads: Option<NonZeroUsize>,
+    threads: Option<i64>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let backend = Backend::active()?;
     let (rows, width) = (counts.shape()[0], counts.shape()[1]);
@@ -152,7 +178,7 @@ fn log_frequencies<'py>(
         let message = format!("{rows} rows of counts need as many totals, not {}", totals.len());
         return Err(KvaeError::new_err(message));
     }
-    let threads = threads_or_all(threads);
+    let threads = threads_or_all(threads)?;
     let logarithms = py.detach(|| memory::log_frequencies(counts, width, totals, threads, backend));
     matrix(&logarithms.into_pyarray(py), rows, width)
 }
@@ -198,13 +224,13 @@ fn featurize<'py>(
     inputs: Vec<PathBuf>,
     out: PathBuf,
     target: PathBuf,
-    ks: Vec<usize>,
-    window: usize,
-    min_length: u64,
+    ks: Vec<i64>,
+    window: i64,
+    min_length: i64,
     store: &str,
     sequence: bool,
     skip_bad: bool,
-    threads: Option<NonZeroUsize>,
+    threads: Option<i64>,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let kept = match store {
@@ -217,13 +243,13 @@ fn featurize<'py>(
         }
     };
     let options = Options {
-        layout: Layout::new(&ks)?,
-        window,
-        min_length,
+        layout: Layout::new(&naturals("k", &ks)?)?,
+        window: natural("window", window)?,
+        min_length: natural("min_length", min_length)? as u64,
         kept,
         sequence,
         skip_bad,
-        threads: threads_or_all(threads),
+        threads: threads_or_all(threads)?,
     };
     let progress = progress.map(Bound::unbind);
     let mut raised = None;
@@ -260,6 +286,14 @@ fn describe<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDi
     ]);
     let dict = counts.into_pyobject(py)?;
     dict.set_item("files", summary.files.len())?;
+    let skipped: Vec<(&String, u64, u64)> = summary
+        .names
+        .iter()
+        .zip(&summary.files)
+        .filter(|(_, file)| file.too_short + file.without_kmer > 0)
+        .map(|(name, file)| (name, file.too_short, file.without_kmer))
+        .collect();
+    dict.set_item("skipped", skipped)?;
     dict.set_item("warnings", &summary.warnings)?;
     dict.set_item("bad", &summary.bad)?;
     Ok(dict)

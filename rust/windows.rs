@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::input::records::{Header, Parsed};
+use crate::layout::SHORTEST_RUN;
 
 /// Record names of one file that are compared with one another; the memory
 /// for more would grow without bound.
@@ -22,8 +23,6 @@ pub struct Cutting {
     pub window: usize,
     /// Shorter records are left out.
     pub min_length: u64,
-    /// Rows without a run of as many bases are left out.
-    pub longest_k: usize,
 }
 
 /// What will be a row of features.
@@ -57,7 +56,7 @@ pub struct Tally {
     pub letters: u64,
     /// Records left out because they were too short.
     pub too_short: u64,
-    /// Rows left out because they had no valid window of the longest k.
+    /// Rows left out because they had no valid 7-mer.
     pub without_kmer: u64,
 }
 
@@ -279,7 +278,7 @@ impl Windower {
             );
             return Err(Error::input(&self.path, message));
         }
-        if has_run(row.letters(), self.cutting.longest_k) {
+        if has_run(row.letters(), SHORTEST_RUN) {
             self.tally.rows += 1;
             self.tally.letters += length as u64;
             rows.push(row);
@@ -394,7 +393,7 @@ mod tests {
                 let start = i * cutting.window;
                 let end = if i + 1 == n { letters.len() } else { start + cutting.window };
                 let window = &letters[start..end];
-                if window.windows(cutting.longest_k).any(|x| x.iter().all(|&x| x != b'N')) {
+                if window.windows(7).any(|x| x.iter().all(|&x| x != b'N')) {
                     tally.rows += 1;
                     tally.letters += window.len() as u64;
                     rows.push(((*id).to_string(), start as u64, window.to_vec()));
@@ -412,7 +411,7 @@ mod tests {
 
     #[test]
     fn remainders_are_joined_to_the_last_window() {
-        let cutting = Cutting { window: 5000, min_length: 1000, longest_k: 7 };
+        let cutting = Cutting { window: 5000, min_length: 1000 };
         for (length, windows) in [
             (999, &[][..]),
             (1000, &[1000]),
@@ -430,10 +429,9 @@ mod tests {
 
     #[test]
     fn odd_names_are_warned_of_once_a_file() {
-        let mut windower =
-            Windower::new(Cutting { window: 0, min_length: 0, longest_k: 1 }, 0, "x.fa".into());
+        let mut windower = Windower::new(Cutting { window: 0, min_length: 0 }, 0, "x.fa".into());
         let records: Vec<(&str, Vec<u8>)> =
-            ["", "a", "", "a", "a"].map(|id| (id, b"A".to_vec())).into();
+            ["", "a", "", "a", "a"].map(|id| (id, b"ACGTACG".to_vec())).into();
         let mut rows = Vec::new();
         for parsed in chunks(&records, 100) {
             windower.push(parsed, &mut rows).unwrap();
@@ -447,7 +445,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_the_line_of_the_file() {
-        let cutting = Cutting { window: 0, min_length: 0, longest_k: 1 };
+        let cutting = Cutting { window: 0, min_length: 0 };
         let mut windower = Windower::new(cutting, 0, "x.fa".into());
         let mut rows = Vec::new();
         windower.push(Parsed { lines: 10, ..Parsed::default() }, &mut rows).unwrap();
@@ -467,7 +465,7 @@ mod tests {
             window in 0usize..30,
             min_length in 0u64..70,
         ) {
-            let cutting = Cutting { window, min_length, longest_k: 7 };
+            let cutting = Cutting { window, min_length };
             let names: Vec<String> = (0..lengths.len()).map(|i| format!("r{i}")).collect();
             let mut all = letters(lengths.iter().sum());
             for gap in gaps {

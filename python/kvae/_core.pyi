@@ -16,6 +16,7 @@ class _Summary(TypedDict):
     too_short: int
     without_kmer: int
     files: int
+    skipped: list[tuple[str, int, int]]
     warnings: list[str]
     bad: list[str]
 

@@ -67,7 +67,7 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
     """
     target = check_output(path, force=force)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=".kvae.", suffix=".tmp", dir=target.parent)
     except OSError as error:
         raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
     temporary = Path(name)

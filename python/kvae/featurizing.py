@@ -37,7 +37,10 @@ class FeaturizeResult:
     too_short
         Records left out because they were shorter than the minimum.
     without_kmer
-        Rows left out because they had no valid window of the longest k.
+        Rows left out because they had no valid 7-mer.
+    skipped
+        The files that something was left out of: name, records that were too
+        short, rows without a valid 7-mer.
     warnings
         One-line messages about what was odd but not wrong.
     bad
@@ -52,6 +55,7 @@ class FeaturizeResult:
     bases: int
     too_short: int
     without_kmer: int
+    skipped: list[tuple[str, int, int]]
     warnings: list[str]
     bad: list[str]
     seconds: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,24 @@ from kvae.stored_rows import STORES, StoredRows, matrix, sequences
 __all__ = ["FeatureStore"]
 
 FORMAT_VERSION = 1
+
+_COLUMNS: dict[str, Callable[[Any], bool]] = {
+    "id": pa.types.is_string,
+    "source": lambda type_: (
+        pa.types.is_dictionary(type_)
+        and pa.types.is_int32(type_.index_type)
+        and pa.types.is_string(type_.value_type)
+    ),
+    "start": pa.types.is_uint64,
+    "end": pa.types.is_uint64,
+    "length": pa.types.is_uint64,
+    "gc": pa.types.is_float32,
+}
+_RUN = pa.struct([pa.field("start", pa.uint32(), False), pa.field("length", pa.uint32(), False)])
+_SEQUENCE_COLUMNS: dict[str, Callable[[Any], bool]] = {
+    "sequence": pa.types.is_large_binary,
+    "invalid": lambda type_: pa.types.is_list(type_) and type_.value_type == _RUN,
+}
 
 
 class FeatureStore:
@@ -53,17 +71,17 @@ class FeatureStore:
                 reader = pa.ipc.open_file(source)
                 self._schema = reader.schema
                 self.metadata = self._read_metadata()
-                self._batches = [
-                    reader.get_batch(i) for i in range(reader.num_record_batches)
-                ]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            detail = str(error).splitlines()[0] if str(error) else "unreadable"
-            raise self._error(f"is not a whole Arrow file ({detail}): featurize again") from error
+                self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         except OSError as error:
             # Arrow reports truncation as an operating system's error too.
             reason = error.strerror or "is not a whole Arrow file: featurize again"
             raise self._error(reason) from error
+        except (pa.ArrowException, ValueError, SystemError) as error:
+            # What Arrow raises for damaged metadata is not one family.
+            detail = str(error).splitlines()[0] if str(error) else "unreadable"
+            raise self._error(f"is not a whole Arrow file ({detail}): featurize again") from error
         self.layout = self._read_layout()
+        self._is_valid = [False] * len(self._batches)
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         if len(self) == 0:
             raise self._error("has no rows: featurize again")
@@ -92,7 +110,7 @@ class FeatureStore:
         try:
             stated = Layout.from_dict(self.metadata["layout"])
             known = Layout.from_ks(stated.ks)
-        except (KeyError, TypeError, ValueError, KvaeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, KvaeError) as error:
             raise self._error("has an unreadable layout: featurize again") from error
         if stated != known:
             raise self._error(
@@ -107,28 +125,58 @@ class FeatureStore:
         if kind not in STORES:
             raise self._error(f"has a store of kind '{kind}', which this kvae cannot read")
         stored = STORES[kind](self.layout)
-        for name, width in stored.columns().items():
-            self._require(name)
-            type_ = self._schema.field(name).type
-            if not (pa.types.is_fixed_size_list(type_) and type_.list_size == width):
-                raise self._error(f"has {name} of type {type_}, not {width} wide: featurize again")
-        for name in ("id", "source", "start", "end", "length", "gc"):
-            self._require(name)
-        if kind == "packed":
-            self._require("sequence")
-            self._require("invalid")
+        for name, (width, types) in stored.columns().items():
+            self._require(
+                name,
+                lambda type_, width=width, types=types: (
+                    pa.types.is_fixed_size_list(type_)
+                    and type_.list_size == width
+                    and str(type_.value_type) in types
+                ),
+            )
+        counts = {f"n{k}": pa.types.is_uint64 for k in self.layout.ks}
+        for name, is_right in {**_COLUMNS, **counts}.items():
+            self._require(name, is_right)
+        if kind == "packed" or "sequence" in self._schema.names:
+            for name, is_right in _SEQUENCE_COLUMNS.items():
+                self._require(name, is_right)
         return stored
 
-    def _require(self, name: str) -> None:
+    def _require(self, name: str, is_right: Callable[[Any], bool]) -> None:
         if name not in self._schema.names:
             raise self._error(f"has no column {name}: featurize again")
+        type_ = self._schema.field(name).type
+        if not is_right(type_):
+            raise self._error(f"has a column {name} of type {type_}: featurize again")
+
+    def _batch(self, i: int) -> Any:
+        """Get a record batch; the first time, make sure that nothing in it points outside."""
+        batch = self._batches[i]
+        if not self._is_valid[i]:
+            try:
+                batch.validate()
+                # The contents of all columns but the large ones, which hold
+                # nothing that could point anywhere.
+                small = [
+                    name
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                    if not pa.types.is_fixed_size_list(column.type)
+                ]
+                batch.select(small).validate(full=True)
+            except pa.ArrowInvalid as error:
+                detail = str(error).splitlines()[0]
+                raise self._error(f"is damaged ({detail}): featurize again") from error
+            self._is_valid[i] = True
+        return batch
 
     def __len__(self) -> int:
         """Count the rows."""
         return int(self._starts[-1])
 
     def __repr__(self) -> str:
-        return f"FeatureStore({str(self.path)!r}: {len(self):,} rows, {self.layout.n_fields} fields)"
+        return (
+            f"FeatureStore({str(self.path)!r}: {len(self):,} rows, {self.layout.n_fields} fields)"
+        )
 
     @property
     def kind(self) -> str:
@@ -155,7 +203,7 @@ class FeatureStore:
         """
         if self.kind != "log":
             raise self._error(f"keeps {self.kind} and no features to view: use rows()")
-        return matrix(self._batches[i], "features")
+        return matrix(self._batch(i), "features")
 
     def rows(
         self, indices: NDArray[np.int64], out: NDArray[np.float32] | None = None
@@ -245,7 +293,7 @@ class FeatureStore:
         batches = np.searchsorted(self._starts, indices, side="right") - 1
         for batch in np.unique(batches):
             here = np.flatnonzero(batches == batch)
-            yield self._batches[batch], here, indices[here] - self._starts[batch]
+            yield self._batch(int(batch)), here, indices[here] - self._starts[batch]
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Get any column of the file, as Arrow, without a copy.
@@ -257,7 +305,7 @@ class FeatureStore:
         """
         if name not in self._schema.names:
             raise KeyError(name)
-        columns = [batch.column(name) for batch in self._batches]
+        columns = [self._batch(i).column(name) for i in range(self.n_batches)]
         return pa.chunked_array(columns, type=self._schema.field(name).type)
 
     @property
@@ -273,11 +321,11 @@ class FeatureStore:
     @cached_property
     def source_codes(self) -> NDArray[np.int32]:
         """Position in `source_names` of each row's input file."""
-        codes = [batch.column("source").indices.to_numpy() for batch in self._batches]
+        codes = [chunk.indices.to_numpy() for chunk in self.column("source").chunks]
         return np.concatenate(codes)
 
     @cached_property
     def source_names(self) -> list[str]:
         """Input files, as they were named or found."""
-        names: list[str] = self._batches[0].column("source").dictionary.to_pylist()
+        names: list[str] = self._batch(0).column("source").dictionary.to_pylist()
         return names

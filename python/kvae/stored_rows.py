@@ -26,8 +26,8 @@ class StoredRows(Protocol):
 
     def __init__(self, layout: Layout) -> None: ...
 
-    def columns(self) -> dict[str, int]:
-        """Name the columns of fixed-size lists that are needed, and their widths."""
+    def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
+        """Name the columns of fixed-size lists, their widths and possible types."""
 
     def rows(self, batch: Any, positions: Positions) -> Rows:
         """Compute or copy log-space rows."""
@@ -76,9 +76,9 @@ class LogRows:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def columns(self) -> dict[str, int]:
+    def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Name the one column."""
-        return {"features": self._layout.n_fields}
+        return {"features": (self._layout.n_fields, ("float",))}
 
     def rows(self, batch: Any, positions: Positions) -> Rows:
         """Copy rows."""
@@ -101,9 +101,10 @@ class CountRows:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def columns(self) -> dict[str, int]:
+    def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Name a column per k."""
-        return {f"k{k}": self._layout.block(f"{k}-mers").size for k in self._layout.ks}
+        types = ("uint16", "uint32")
+        return {f"k{k}": (self._layout.block(f"{k}-mers").size, types) for k in self._layout.ks}
 
     def rows(self, batch: Any, positions: Positions) -> Rows:
         """Compute rows from counts, length and GC."""
@@ -130,7 +131,7 @@ class PackedRows:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def columns(self) -> dict[str, int]:
+    def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Name no column of lists."""
         return {}
 

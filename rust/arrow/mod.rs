@@ -24,7 +24,7 @@ use frame::{Block, Body};
 
 /// Writes groups of rows as the record batches of a feature file.
 pub struct FeatureWriter {
-    path: PathBuf,
+    target: PathBuf,
     file: File,
     schema: Schema,
     content: Content,
@@ -35,20 +35,22 @@ pub struct FeatureWriter {
 
 impl FeatureWriter {
     /// Begins a file at `path`, replacing what is there; `sources` are the
-    /// names that the rows' positions refer to.
+    /// names that the rows' positions refer to. Errors speak of `target`,
+    /// where the file will be moved.
     ///
     /// # Errors
     /// If the file cannot be created or written.
     pub fn create(
         path: &Path,
+        target: &Path,
         content: Content,
         settings: &Settings,
         sources: &[String],
     ) -> Result<Self> {
-        let file = File::create(path).map_err(|error| Error::io(path, error))?;
+        let file = File::create(path).map_err(|error| Error::io(target, error))?;
         let schema = schema::schema(&content, settings);
         let mut writer = Self {
-            path: path.to_path_buf(),
+            target: target.to_path_buf(),
             file,
             schema,
             content,
@@ -86,7 +88,7 @@ impl FeatureWriter {
     pub fn finish(mut self) -> Result<()> {
         let tail = frame::tail(&self.schema, &self.dictionaries, &self.batches);
         self.put(&[IoSlice::new(&tail)])?;
-        self.file.sync_all().map_err(|error| Error::io(&self.path, error))
+        self.file.sync_all().map_err(|error| Error::io(&self.target, error))
     }
 
     /// The columns of `schema::schema`, in its order.
@@ -135,13 +137,13 @@ impl FeatureWriter {
         let mut rest = &mut slices[..];
         while !rest.is_empty() {
             match self.file.write_vectored(rest) {
-                Ok(0) => return Err(Error::io(&self.path, std::io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(Error::io(&self.target, std::io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     self.position += written as u64;
                     IoSlice::advance_slices(&mut rest, written);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(&self.path, error)),
+                Err(error) => return Err(Error::io(&self.target, error)),
             }
         }
         Ok(())

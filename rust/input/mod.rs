@@ -5,4 +5,5 @@ pub mod discover;
 mod fasta;
 mod fastq;
 pub mod records;
+pub mod stop;
 pub mod text;

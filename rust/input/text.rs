@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::compression::Decoder;
 use super::discover::Source;
 use super::records::Parsed;
+use super::stop::StopFlag;
 use super::{fasta, fastq};
 use crate::error::{Error, Result};
 use crate::simd::Backend;
@@ -60,12 +61,12 @@ pub struct TextReader {
 }
 
 impl TextReader {
-    /// Opens a file.
+    /// Opens a file; once `stop` is set, reading it fails.
     ///
     /// # Errors
     /// If it cannot be opened, or is compressed in a way that is not known.
-    pub fn open(source: &Source) -> Result<Self> {
-        Ok(Self::new(source.path.clone(), Decoder::open(source)?))
+    pub fn open(source: &Source, stop: &StopFlag) -> Result<Self> {
+        Ok(Self::new(source.path.clone(), Decoder::open(source, stop)?))
     }
 
     fn new(path: PathBuf, decoder: Decoder) -> Self {

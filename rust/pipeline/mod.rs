@@ -22,6 +22,7 @@ use std::num::NonZeroUsize;
 
 use crate::error::{Error, Result};
 use crate::input::discover::Source;
+use crate::layout::SHORTEST_RUN;
 use crate::simd::Backend;
 use crate::windows::{Cutting, Tally};
 
@@ -69,7 +70,9 @@ pub struct Progress {
 /// What became of the inputs.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Per file, in the order of the inputs.
+    /// The files, in the order of the inputs.
+    pub names: Vec<String>,
+    /// What became of each.
     pub files: Vec<Tally>,
     /// Messages about what was odd but not wrong.
     pub warnings: Vec<String>,
@@ -109,6 +112,7 @@ pub fn run(
         work::find_bad(sources, plan, &mut bad, watch)?;
     }
     let mut summary = work::run(sources, plan, &bad, sink, watch)?;
+    summary.names = sources.iter().map(|source| source.name.clone()).collect();
     summary.bad = bad.into_iter().flatten().collect();
     if summary.total().rows == 0 {
         return Err(Error::Argument(nothing_left(&summary, plan.cutting)));
@@ -122,14 +126,12 @@ fn nothing_left(summary: &Summary, cutting: Cutting) -> String {
     if total.too_short > 0 {
         reasons.push(format!(
             "{} records are shorter than {} letters (see --min-length)",
-            total.too_short, cutting.min_length
+            total.too_short,
+            cutting.min_length.max(1)
         ));
     }
     if total.without_kmer > 0 {
-        reasons.push(format!(
-            "{} windows have no run of {} bases",
-            total.without_kmer, cutting.longest_k
-        ));
+        reasons.push(format!("{} windows have no run of {SHORTEST_RUN} bases", total.without_kmer));
     }
     reasons.extend(summary.bad.first().cloned());
     if reasons.is_empty() {

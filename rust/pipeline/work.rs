@@ -11,6 +11,7 @@ use super::group::GroupBuilder;
 use super::{Plan, Progress, Sink, Summary};
 use crate::error::{Error, Result};
 use crate::input::discover::Source;
+use crate::input::stop::StopFlag;
 use crate::input::text::{Chunk, TextReader};
 use crate::windows::Windower;
 
@@ -27,11 +28,12 @@ pub(super) fn run(
 ) -> Result<Summary> {
     let skipped = bad.iter().map(Option::is_some).collect();
     let cutter = Cutter::new(sources, plan);
+    let stop = StopFlag::default();
     let board = Board::new(skipped, plan.threads.get(), cutter, sink);
     thread::scope(|scope| {
         for _ in 0..plan.threads.get() {
             let builder = GroupBuilder::new(plan.content.clone(), plan.backend);
-            let worker = Worker { board: &board, sources, plan, builder };
+            let worker = Worker { board: &board, sources, plan, builder, stop: stop.clone() };
             scope.spawn(|| worker.run());
         }
         loop {
@@ -40,6 +42,7 @@ pub(super) fn run(
                 board.stop(Some(error));
             }
             if is_stopped {
+                stop.set();
                 break;
             }
         }
@@ -52,6 +55,8 @@ struct Worker<'b, 'a> {
     sources: &'a [Source],
     plan: &'a Plan,
     builder: GroupBuilder,
+    /// Ends reads that wait.
+    stop: StopFlag,
 }
 
 /// Stops the run if the worker that has it panics, so that no other one waits
@@ -125,7 +130,7 @@ impl<'a> Worker<'_, 'a> {
         let before = reader.as_ref().map_or(0, |reader| reader.bytes_read());
         let mut reader = match reader {
             Some(reader) => reader,
-            None => Box::new(TextReader::open(&self.sources[source])?),
+            None => Box::new(TextReader::open(&self.sources[source], &self.stop)?),
         };
         let chunk = reader.next_chunk()?;
         let bytes = reader.bytes_read() - before;
@@ -145,6 +150,7 @@ pub(super) fn find_bad(
     watch: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
+    let stop = StopFlag::default();
     let found = Mutex::new(bad);
     let work = || {
         loop {
@@ -154,7 +160,7 @@ pub(super) fn find_bad(
             };
             // Only regular files have a size; a pipe is read once.
             if source.size.is_some()
-                && let Err(error) = check(source, plan)
+                && let Err(error) = check(source, plan, &stop)
                 && let Ok(mut found) = found.lock()
             {
                 found[i] = Some(error.to_string());
@@ -168,6 +174,7 @@ pub(super) fn find_bad(
             thread::sleep(WATCH_INTERVAL / 10);
             if let Err(error) = watch(Progress::default()) {
                 next.store(sources.len(), Ordering::Relaxed);
+                stop.set();
                 return Err(error);
             }
         }
@@ -176,8 +183,8 @@ pub(super) fn find_bad(
 }
 
 /// Reads a file to its end and forgets what was in it.
-fn check(source: &Source, plan: &Plan) -> Result<()> {
-    let mut reader = TextReader::open(source)?;
+fn check(source: &Source, plan: &Plan, stop: &StopFlag) -> Result<()> {
+    let mut reader = TextReader::open(source, stop)?;
     let mut windower = Windower::new(plan.cutting, 0, source.path.clone());
     let mut rows = Vec::new();
     while let Some(chunk) = reader.next_chunk()? {

@@ -27,11 +27,17 @@ Force = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=OUTPUT)]
 
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
     typer.secho(f"kvae: warning: {message}", err=True, fg=typer.colors.YELLOW)
+
+
+def number(count: int, thing: str) -> str:
+    """Write a number of things for people."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def seconds(value: float) -> str:

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvae.cli.common import INPUT, OUTPUT, Force, Quiet, Threads, bases, seconds, warn
+from kvae.cli.common import (
+    INPUT,
+    OUTPUT,
+    Force,
+    Quiet,
+    Threads,
+    Verbose,
+    bases,
+    number,
+    seconds,
+    warn,
+)
+from kvae.errors import KvaeError
 
 if TYPE_CHECKING:
     from kvae.featurizing import FeaturizeResult
@@ -28,10 +40,14 @@ class Store(StrEnum):
 
 
 def _parse_ks(text: str) -> list[int]:
+    from kvae.layout import Layout
+
     try:
-        return [int(k) for k in text.split(",")]
+        return list(Layout.from_ks([int(k) for k in text.split(",")]).ks)
     except ValueError:
         raise typer.BadParameter("give numbers with commas between them, like 7,4,3") from None
+    except KvaeError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def featurize(
@@ -92,6 +108,7 @@ def featurize(
     threads: Threads = None,
     force: Force = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Count k-mers and write log-space features, a row per window of 5 kb.
 
@@ -100,7 +117,7 @@ def featurize(
     """
     from kvae.featurizing import featurize as run_featurize
 
-    with nullcontext(None) if quiet else _progress() as progress:
+    with nullcontext(None) if quiet else _Progress() as progress:
         result = run_featurize(
             inputs,
             output,
@@ -120,31 +137,46 @@ def featurize(
     for message in result.bad:
         warn(f"left out: {message}")
     if not quiet:
-        _summarize(result, output)
+        _summarize(result, output, verbose=verbose)
     if result.bad:
         raise typer.Exit(1)
 
 
-def _summarize(result: FeaturizeResult, output: Path) -> None:
+def _summarize(result: FeaturizeResult, output: Path, *, verbose: bool) -> None:
     """Say what was done, and what was left out and why."""
     rate = bases(result.bases / result.seconds)
     typer.echo(
-        f"{output}: {result.rows:,} rows of {bases(result.bases)} from {result.records:,} records"
-        f" in {result.files:,} files, {seconds(result.seconds)} ({rate}/s)",
+        f"{output}: {number(result.rows, 'row')} of {bases(result.bases)} from"
+        f" {number(result.records, 'record')} in {number(result.files, 'file')},"
+        f" {seconds(result.seconds)} ({rate}/s)",
         err=True,
     )
-    if result.too_short:
-        typer.echo(f"left out: {result.too_short:,} records shorter than --min-length", err=True)
-    if result.without_kmer:
-        typer.echo(f"left out: {result.without_kmer:,} windows without a valid k-mer", err=True)
+    if result.skipped:
+        left_out = _left_out(result.too_short, result.without_kmer)
+        more = "" if verbose else ", listed with -v"
+        typer.echo(
+            f"left out: {left_out} (in {number(len(result.skipped), 'file')}{more})", err=True
+        )
+    if verbose:
+        for name, too_short, without_kmer in result.skipped:
+            typer.echo(f"  {name}: {_left_out(too_short, without_kmer)}", err=True)
 
 
-class _progress:
+def _left_out(too_short: int, without_kmer: int) -> str:
+    reasons = []
+    if too_short:
+        reasons.append(f"{number(too_short, 'record')} shorter than --min-length")
+    if without_kmer:
+        reasons.append(f"{number(without_kmer, 'window')} without a valid 7-mer")
+    return ", ".join(reasons)
+
+
+class _Progress:
     """A bar of the bytes read on a terminal, a line now and then elsewhere."""
 
     LINE_SECONDS = 10.0
 
-    def __enter__(self) -> _progress:
+    def __enter__(self) -> _Progress:
         self._start = self._told = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():

@@ -17,13 +17,15 @@ mod zstd;
 mod tests;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Cursor, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, printable};
 use crate::input::discover::Source;
+use crate::input::stop::{StopFlag, StoppableFile};
 
 use buffer::InputBuffer;
 use members::{Codec, Members};
@@ -118,11 +120,11 @@ impl Decoder {
     /// # Errors
     ///
     /// [`Error::Io`] when the file cannot be opened or read, and the errors of
-    /// [`Decoder::from_reader`].
-    pub fn open(source: &Source) -> Result<Self> {
-        let file =
-            if source.path.as_os_str() == "-" { open_stdin() } else { File::open(&source.path) };
+    /// [`Decoder::from_reader`]. Once `stop` is set, every read fails.
+    pub fn open(source: &Source, stop: &StopFlag) -> Result<Self> {
+        let file = if source.path.as_os_str() == "-" { open_stdin() } else { open(&source.path) };
         let file = file.map_err(|error| Error::io(&source.path, error))?;
+        let file = StoppableFile::new(file, stop.clone());
         Self::from_reader(source.path.clone(), Box::new(file))
     }
 
@@ -225,6 +227,13 @@ impl Decoder {
         head.truncate(len);
         Ok(head)
     }
+}
+
+/// Opens a file, without waiting for a named pipe's writer: reading does that.
+fn open(path: &Path) -> io::Result<File> {
+    let is_pipe = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
+    let flags = if is_pipe { libc::O_NONBLOCK } else { 0 };
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// Standard input without the small buffer of [`io::Stdin`].

@@ -7,6 +7,7 @@ use flate2::{Compression, Crc, GzBuilder};
 use proptest::prelude::*;
 
 use super::*;
+use crate::input::stop::StopFlag;
 
 const TEXT: &[u8] = b">a one\nACGTNacgtn\n>b two\nGATTACAGATTACAGATTACA\n";
 
@@ -481,9 +482,9 @@ fn errors_of_the_file_system_keep_their_cause() {
     }
     let source =
         |path: &str| Source { path: path.into(), name: path.into(), found: false, size: None };
-    let error = Decoder::open(&source("/")).err().unwrap();
+    let error = Decoder::open(&source("/"), &StopFlag::default()).err().unwrap();
     assert_eq!(error.to_string(), "/: is a directory");
-    let error = Decoder::open(&source("/nowhere.fa")).err().unwrap();
+    let error = Decoder::open(&source("/nowhere.fa"), &StopFlag::default()).err().unwrap();
     assert_eq!(error.to_string(), "/nowhere.fa: no such file or directory");
 }
 
@@ -492,8 +493,11 @@ fn files_are_opened_by_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.fa");
     std::fs::write(&path, gzip(TEXT)).unwrap();
-    let mut decoder =
-        Decoder::open(&Source { name: "x.fa".into(), path, found: true, size: None }).unwrap();
+    let mut decoder = Decoder::open(
+        &Source { name: "x.fa".into(), path, found: true, size: None },
+        &StopFlag::default(),
+    )
+    .unwrap();
     let mut text = [0; 1000];
     let count = decoder.read(&mut text).unwrap();
     assert_eq!(&text[..count], TEXT);
