@@ -74,7 +74,7 @@ fn rows(bencher: Bencher, backend: Backend) {
     let layout = Layout::default();
     let mut row = vec![0.0; layout.n_fields()];
     let mut counter = Counter::new(layout.ks(), backend);
-    let builder = RowBuilder::new(layout, backend);
+    let mut builder = RowBuilder::new(layout, backend);
     bencher.counter(bases()).bench_local(|| {
         for contig in &contigs {
             counter.count(black_box(contig));

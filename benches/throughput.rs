@@ -150,7 +150,7 @@ fn rows(contigs: &[Vec<u8>], threads: usize, backend: Backend) {
     let layout = Layout::default();
     share(contigs, threads, || {
         let mut counter = Counter::new(layout.ks(), backend);
-        let builder = RowBuilder::new(layout.clone(), backend);
+        let mut builder = RowBuilder::new(layout.clone(), backend);
         let mut row = vec![0.0; layout.n_fields()];
         move |contig: &Vec<u8>| {
             counter.count(contig);

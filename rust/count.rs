@@ -5,11 +5,9 @@
 
 mod derive;
 
-use derive::Sum;
-
 use crate::canonical::columns;
 use crate::dna::{self, CODE, MAX_K};
-use crate::simd::{Backend, TABLE, USED};
+use crate::simd::{Backend, Sum, TABLE, USED};
 
 /// Sequences up to this length are counted in bytes first.
 ///
@@ -212,33 +210,40 @@ impl Counter {
         if self.ks.contains(&6) {
             self.derive_sixes(&words[..1 << 14], sequence);
         }
-        self.derive_shorter(derive::middles(&words[..1 << 14]), sequence);
+        let mut fives = [0; 1 << 10];
+        self.backend.middles(&words[..1 << 14], &mut fives);
+        self.derive_shorter(fives, sequence);
         self.words = Some(words);
     }
 
     fn derive_sixes<T: Sum>(&mut self, sevens: &[T], sequence: &[u8]) {
-        let twice = derive::halves::<{ 1 << 12 }, T>(sevens);
-        derive::halve_and_fold(twice, 6, sequence, &self.runs, &mut self.shorter[6]);
+        let mut twice = [T::default(); 1 << 12];
+        self.backend.halves(sevens, &mut twice);
+        derive::halve_and_fold(&mut twice, 6, sequence, &self.runs, &mut self.shorter[6]);
     }
 
     /// From the 5-mers in the middle of 7-mers, all shorter ones, and with the
     /// shortest the composition.
     fn derive_shorter<T: Sum>(&mut self, mut fives: [T; 1 << 10], sequence: &[u8]) {
         derive::add_run_ends(&mut fives, 5, 7, sequence, &self.runs);
-        let mut threes: [T; 1 << 6] = derive::middles(&fives);
+        let mut threes = [T::default(); 1 << 6];
+        self.backend.middles(&fives, &mut threes);
         derive::add_run_ends(&mut threes, 3, 5, sequence, &self.runs);
-        let mut ones: [T; 1 << 2] = derive::middles(&threes);
+        let mut ones = [T::default(); 1 << 2];
+        self.backend.middles(&threes, &mut ones);
         derive::add_run_ends(&mut ones, 1, 3, sequence, &self.runs);
         derive::fold(&fives, 5, &mut self.shorter[5]);
         derive::fold(&threes, 3, &mut self.shorter[3]);
         derive::fold(&ones, 1, &mut self.shorter[1]);
         if self.ks.contains(&4) {
-            let twice: [T; 1 << 8] = derive::halves(&fives);
-            derive::halve_and_fold(twice, 4, sequence, &self.runs, &mut self.shorter[4]);
+            let mut twice = [T::default(); 1 << 8];
+            self.backend.halves(&fives, &mut twice);
+            derive::halve_and_fold(&mut twice, 4, sequence, &self.runs, &mut self.shorter[4]);
         }
         if self.ks.contains(&2) {
-            let twice: [T; 1 << 4] = derive::halves(&threes);
-            derive::halve_and_fold(twice, 2, sequence, &self.runs, &mut self.shorter[2]);
+            let mut twice = [T::default(); 1 << 4];
+            self.backend.halves(&threes, &mut twice);
+            derive::halve_and_fold(&mut twice, 2, sequence, &self.runs, &mut self.shorter[2]);
         }
         let [a, c, g, t] = ones.map(Into::into);
         let length = sequence.len() as u64;

@@ -9,12 +9,14 @@ use crate::simd::{Backend, HEPTAMERS, HEPTAMERS_PADDED};
 pub struct RowBuilder {
     layout: Layout,
     backend: Backend,
+    /// Counts of 7-mers by column, and the space that moving them needs.
+    sevens: Box<[u8; HEPTAMERS_PADDED]>,
 }
 
 impl RowBuilder {
     /// A builder of rows of this layout.
     pub fn new(layout: Layout, backend: Backend) -> Self {
-        Self { layout, backend }
+        Self { layout, backend, sevens: Box::new([0; HEPTAMERS_PADDED]) }
     }
 
     /// Writes the row of the sequence that `counter` counted last, which must
@@ -22,10 +24,11 @@ impl RowBuilder {
     ///
     /// # Panics
     /// If `row` is not as wide as the layout.
-    pub fn write(&self, counter: &Counter, row: &mut [f32]) {
+    pub fn write(&mut self, counter: &Counter, row: &mut [f32]) {
         assert_eq!(row.len(), self.layout.n_fields(), "a row has the layout's width");
         let composition = counter.composition();
-        for block in self.layout.blocks() {
+        for i in 0..self.layout.blocks().len() {
+            let block = self.layout.blocks()[i];
             let fields = &mut row[block.start..block.stop];
             match block.content {
                 Content::Length => fields[0] = (composition.length as f64).ln() as f32,
@@ -35,18 +38,17 @@ impl RowBuilder {
         }
     }
 
-    fn write_kmers(&self, counter: &Counter, k: usize, fields: &mut [f32]) {
+    fn write_kmers(&mut self, counter: &Counter, k: usize, fields: &mut [f32]) {
         let total = counter.windows(k);
         match counter.counts(k) {
             // Few different counts for many fields: one logarithm each.
             Counts::Bytes(table) => {
-                let mut columns = [0; HEPTAMERS_PADDED];
-                let greatest = self.backend.compact_heptamers(table, &mut columns);
+                let greatest = self.backend.compact_heptamers(table, &mut self.sevens);
                 let mut logarithms = [0.0; 256];
                 // Whole vectors, whatever the greatest is.
                 let n = (usize::from(greatest) + 1).next_multiple_of(16);
                 self.backend.log_frequencies(&UP_TO_255[..n], total, &mut logarithms[..n]);
-                self.backend.look_up(&columns[..HEPTAMERS], greatest, &logarithms, fields);
+                self.backend.look_up(&self.sevens[..HEPTAMERS], greatest, &logarithms, fields);
             }
             Counts::Columns(counts) => self.backend.log_frequencies(counts, total, fields),
             counts @ Counts::Words(_) => {
@@ -77,7 +79,7 @@ mod tests {
         let layout = Layout::new(ks).unwrap();
         let mut counter = Counter::new(layout.ks(), backend);
         let mut row = vec![f32::NAN; layout.n_fields()];
-        let builder = RowBuilder::new(layout, backend);
+        let mut builder = RowBuilder::new(layout, backend);
         counter.count(sequence);
         builder.write(&counter, &mut row);
         row

@@ -11,8 +11,9 @@ use crate::features::RowBuilder;
 use crate::layout::Layout;
 use crate::simd::Backend;
 
-/// Rows that a thread takes at a time.
-const SHARE: usize = 32;
+/// Bytes of the array that a thread fills at a time: many of the largest
+/// pages, so that threads seldom touch a new one together, and each clears it.
+const SHARE_BYTES: usize = 1 << 25;
 
 /// Counts of the canonical k-mers of every sequence: a row of columns each,
 /// one row after the other.
@@ -84,7 +85,9 @@ fn fill<Item: Sync, T: Copy + Default + Send, Tools>(
 ) -> Vec<T> {
     // Zeroed by the operating system when first touched, so by the threads.
     let mut array = vec![T::default(); items.len() * width];
-    let shares = Mutex::new(items.chunks(SHARE).zip(array.chunks_mut(SHARE * width)));
+    let largest = (SHARE_BYTES / (width * size_of::<T>())).max(1);
+    let share = items.len().div_ceil(4 * threads.get()).clamp(1, largest);
+    let shares = Mutex::new(items.chunks(share).zip(array.chunks_mut(share * width)));
     let work = || {
         let mut tools = tools();
         loop {
@@ -97,7 +100,7 @@ fn fill<Item: Sync, T: Copy + Default + Send, Tools>(
             }
         }
     };
-    let n_threads = threads.get().min(items.len().div_ceil(SHARE));
+    let n_threads = threads.get().min(items.len().div_ceil(share));
     thread::scope(|scope| {
         for _ in 1..n_threads {
             scope.spawn(work);

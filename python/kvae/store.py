@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ _SEQUENCE_COLUMNS: dict[str, Callable[[Any], bool]] = {
     "sequence": pa.types.is_large_binary,
     "invalid": lambda type_: pa.types.is_list(type_) and type_.value_type == _RUN,
 }
+
+
+def _is_list(type_: Any, width: int, types: tuple[str, ...]) -> bool:
+    is_list = pa.types.is_fixed_size_list(type_)
+    return is_list and type_.list_size == width and str(type_.value_type) in types
 
 
 class FeatureStore:
@@ -126,14 +131,7 @@ class FeatureStore:
             raise self._error(f"has a store of kind '{kind}', which this kvae cannot read")
         stored = STORES[kind](self.layout)
         for name, (width, types) in stored.columns().items():
-            self._require(
-                name,
-                lambda type_, width=width, types=types: (
-                    pa.types.is_fixed_size_list(type_)
-                    and type_.list_size == width
-                    and str(type_.value_type) in types
-                ),
-            )
+            self._require(name, partial(_is_list, width=width, types=types))
         counts = {f"n{k}": pa.types.is_uint64 for k in self.layout.ks}
         for name, is_right in {**_COLUMNS, **counts}.items():
             self._require(name, is_right)

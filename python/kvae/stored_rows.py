@@ -82,7 +82,8 @@ class LogRows:
 
     def rows(self, batch: Any, positions: Positions) -> Rows:
         """Copy rows."""
-        return matrix(batch, "features")[positions]
+        rows: Rows = matrix(batch, "features")[positions]
+        return rows
 
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Count again where there are sequences, else undo the logarithm."""
@@ -92,7 +93,8 @@ class LogRows:
         logarithms = matrix(batch, "features")[positions, block.slice].astype(np.float64)
         totals = batch.column(f"n{k}").to_numpy()[positions]
         frequencies = np.exp(logarithms) - self._layout.pseudocount
-        return np.rint(frequencies * totals[:, None]).astype(np.uint32)
+        counts: Counts = np.rint(frequencies * totals[:, None]).astype(np.uint32)
+        return counts
 
 
 class CountRows:

@@ -8,54 +8,10 @@
 //! counted at its k-mer or at the reverse complement, whichever the longer
 //! k-mer happened to hold. Only [`fold`] makes canonical k-mers of them.
 
-use std::ops::{Add, AddAssign};
-
 use super::Run;
 use crate::canonical::columns;
 use crate::dna::CODE;
-
-/// A sum of counts: 32 bits where the sequence is short, for speed.
-pub(super) trait Sum: Copy + Default + AddAssign + Add<Output = Self> + Into<u64> {
-    const ONE: Self;
-}
-
-impl Sum for u32 {
-    const ONE: Self = 1;
-}
-
-impl Sum for u64 {
-    const ONE: Self = 1;
-}
-
-/// k-mers in the middle of (k+2)-mers, `N` = 4^k.
-#[inline]
-pub(super) fn middles<const N: usize, T: Sum>(longer: &[T]) -> [T; N] {
-    debug_assert_eq!(longer.len(), 16 * N);
-    let mut sums = [T::default(); N];
-    for same_first in longer.chunks_exact(4 * N) {
-        for (sum, four) in sums.iter_mut().zip(same_first.chunks_exact(4)) {
-            *sum += four[0] + four[1] + four[2] + four[3];
-        }
-    }
-    sums
-}
-
-/// k-mers that are the first or the second half of (k+1)-mers, `N` = 4^k:
-/// every inner one is found twice, the first and the last of a run once.
-#[inline]
-pub(super) fn halves<const N: usize, T: Sum>(longer: &[T]) -> [T; N] {
-    debug_assert_eq!(longer.len(), 4 * N);
-    let mut sums = [T::default(); N];
-    for (sum, four) in sums.iter_mut().zip(longer.chunks_exact(4)) {
-        *sum = four[0] + four[1] + four[2] + four[3];
-    }
-    for same_first in longer.chunks_exact(N) {
-        for (sum, &count) in sums.iter_mut().zip(same_first) {
-            *sum += count;
-        }
-    }
-    sums
-}
+use crate::simd::Sum;
 
 /// Adds the k-mers that are the middle of no longer k-mer: the first and the
 /// last of each run, and all of a run shorter than `longer`.
@@ -89,10 +45,10 @@ pub(super) fn fold<T: Sum>(either_strand: &[T], k: usize, out: &mut [u64]) {
     }
 }
 
-/// Completes the sums of [`halves`] at the ends of runs, and folds half of
-/// them into columns.
-pub(super) fn halve_and_fold<const N: usize, T: Sum>(
-    mut twice: [T; N],
+/// Completes sums over halves at the ends of runs, where a k-mer was found only
+/// once, and folds half of them into columns.
+pub(super) fn halve_and_fold<T: Sum>(
+    twice: &mut [T],
     k: usize,
     sequence: &[u8],
     runs: &[Run],
@@ -105,7 +61,7 @@ pub(super) fn halve_and_fold<const N: usize, T: Sum>(
             twice[encode(&bases[bases.len() - k..])] += T::ONE;
         }
     }
-    fold(&twice, k, out);
+    fold(twice, k, out);
     for count in out {
         debug_assert_eq!(*count % 2, 0);
         *count /= 2;

@@ -5,6 +5,8 @@
 //! with that backend's instructions enabled; compiled plainly they are the
 //! reference.
 
+use std::ops::{Add, AddAssign};
+
 use crate::dna::{self, CODE};
 use crate::layout::PSEUDOCOUNT;
 
@@ -46,6 +48,20 @@ impl Tally for u64 {
     fn next(self) -> Self {
         self.wrapping_add(1)
     }
+}
+
+/// A sum of counts: 32 bits where the sequence is short, for speed.
+pub trait Sum: Copy + Default + AddAssign + Add<Output = Self> + Into<u64> {
+    /// One more occurrence.
+    const ONE: Self;
+}
+
+impl Sum for u32 {
+    const ONE: Self = 1;
+}
+
+impl Sum for u64 {
+    const ONE: Self = 1;
 }
 
 /// Whether a letter is one of ACGTU in either case.
@@ -113,16 +129,19 @@ fn exclude_broken_windows(letters: &Letters, indices: &mut Indices) {
 /// the windows that are not counted. Returns whether all letters are bases.
 #[inline(always)]
 pub(super) fn count_heptamers<T: Tally>(letters: &[u8], table: &mut [T; super::TABLE]) -> bool {
-    count_heptamers_with(letters, table, canonical_heptamers)
+    count_heptamers_with(letters, table, |letters, indices| {
+        canonical_heptamers(letters, indices);
+        all_bases(letters)
+    })
 }
 
-/// [`count_heptamers`], with a way to find the indices of a block of letters
-/// that are all bases.
+/// [`count_heptamers`], with a way to find the indices of a block of letters,
+/// right wherever there are only bases, and to tell whether there are.
 #[inline(always)]
 pub(super) fn count_heptamers_with<T: Tally>(
     letters: &[u8],
     table: &mut [T; super::TABLE],
-    find_indices: impl Fn(&Letters, &mut Indices),
+    find_indices: impl Fn(&Letters, &mut Indices) -> bool,
 ) -> bool {
     let n_windows = letters.len().saturating_sub(REACH);
     let mut buffer: Letters = [b'A'; BLOCK + PADDING];
@@ -138,8 +157,7 @@ pub(super) fn count_heptamers_with<T: Tally>(
             buffer[..available.len()].copy_from_slice(available);
             &buffer
         };
-        find_indices(block, &mut indices);
-        if !all_bases(&block[..n + REACH]) {
+        if !find_indices(block, &mut indices) {
             only_bases = false;
             exclude_broken_windows(block, &mut indices);
         }
@@ -150,6 +168,34 @@ pub(super) fn count_heptamers_with<T: Tally>(
         start += n;
     }
     only_bases
+}
+
+/// k-mers in the middle of (k+2)-mers.
+#[inline(always)]
+pub(super) fn middles<T: Sum>(longer: &[T], sums: &mut [T]) {
+    let n = sums.len();
+    debug_assert_eq!(longer.len(), 16 * n);
+    sums.fill(T::default());
+    for same_first in longer.chunks_exact(4 * n) {
+        for (sum, four) in sums.iter_mut().zip(same_first.as_chunks::<4>().0) {
+            *sum += four[0] + four[1] + four[2] + four[3];
+        }
+    }
+}
+
+/// k-mers that are the first or the second half of (k+1)-mers.
+#[inline(always)]
+pub(super) fn halves<T: Sum>(longer: &[T], sums: &mut [T]) {
+    let n = sums.len();
+    debug_assert_eq!(longer.len(), 4 * n);
+    for (sum, four) in sums.iter_mut().zip(longer.as_chunks::<4>().0) {
+        *sum = four[0] + four[1] + four[2] + four[3];
+    }
+    for same_first in longer.chunks_exact(n) {
+        for (sum, &count) in sums.iter_mut().zip(same_first) {
+            *sum += count;
+        }
+    }
 }
 
 /// For every 5-mer, the sum over the sixteen 7-mers that have it in the

@@ -19,7 +19,7 @@ mod kernels;
 #[allow(clippy::wildcard_imports)]
 mod x86;
 
-pub use kernels::Tally;
+pub use kernels::{Sum, Tally};
 
 /// Entries of a table of 7-mers: any 16-bit integer is an index, so counting
 /// needs no bounds check. Only the first 4^7 entries are 7-mers, and only
@@ -177,6 +177,18 @@ kernel! {
     /// Packs letters four a byte, the first in the lowest bits. Letters that
     /// are not bases become any base.
     fn pack(letters: &[u8], packed: &mut [u8]) = kernels::pack
+}
+
+kernel! {
+    /// For every k-mer, the sum over the sixteen (k+2)-mers that have it in the
+    /// middle; both tables are indexed by k-mers as integers.
+    fn middles<T: Sum>(longer: &[T], sums: &mut [T]) = kernels::middles
+}
+
+kernel! {
+    /// For every k-mer, the sum over the four (k+1)-mers that begin with it and
+    /// the four that end with it; both tables are indexed by k-mers as integers.
+    fn halves<T: Sum>(longer: &[T], sums: &mut [T]) = kernels::halves
 }
 
 kernel! {

@@ -29,25 +29,31 @@ pub(super) fn count_heptamers_avx2<T: Tally>(letters: &[u8], table: &mut [T; TAB
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,bmi2")]
 pub(super) fn count_heptamers_avx512<T: Tally>(letters: &[u8], table: &mut [T; TABLE]) -> bool {
     kernels::count_heptamers_with(letters, table, |letters, indices| {
-        canonical_heptamers_avx512(letters, indices);
+        canonical_heptamers_avx512(letters, indices)
     })
 }
 
-/// Canonical 7-mers of a block of bases.
+/// Canonical 7-mers of a block, right wherever there are only bases, and
+/// whether there are.
 ///
 /// The bases are packed twice, four a byte: with the first one lowest, a
 /// window's bits are the complement of its reverse complement; with the first
 /// one highest, they are the window itself. Windows are then cut out of the
 /// packed bits at every second bit, 32 at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
-fn canonical_heptamers_avx512(letters: &Letters, indices: &mut Indices) {
+fn canonical_heptamers_avx512(letters: &Letters, indices: &mut Indices) -> bool {
     /// Packed bytes of a block and what its last loads reach into.
     const PACKED: usize = size_of::<Letters>() / 4 + 16;
     let mut first_lowest = [0u8; PACKED];
     let mut first_highest = [0u8; PACKED];
+    let mut bases = !0;
     for (i, part) in letters.chunks_exact(64).enumerate() {
         // SAFETY: `part` has 64 bytes.
         let part = unsafe { _mm512_loadu_si512(part.as_ptr().cast()) };
+        // A base is what its lowest four bits stand for, in lower case.
+        let lower = _mm512_or_si512(part, _mm512_set1_epi8(0x20));
+        let expected = _mm512_shuffle_epi8(spread(BASE_OF_LOW_BITS), part);
+        bases &= _mm512_cmpeq_epi8_mask(lower, expected);
         let actg = _mm512_and_si512(_mm512_srli_epi16(part, 1), _mm512_set1_epi8(3));
         let half = _mm512_and_si512(_mm512_srli_epi16(part, 2), _mm512_set1_epi8(1));
         let codes = _mm512_xor_si512(actg, half);
@@ -81,6 +87,7 @@ fn canonical_heptamers_avx512(letters: &Letters, indices: &mut Indices) {
         // SAFETY: `out` has 32 16-bit integers.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), canonical) };
     }
+    bases == !0
 }
 
 /// Constants of [`canonical_heptamers_avx512`], for the 64 bytes of a vector.
@@ -91,6 +98,21 @@ fn spread(constant: &'static Spread) -> __m512i {
     // SAFETY: the array has 64 bytes.
     unsafe { _mm512_loadu_si512(constant.as_ptr().cast()) }
 }
+
+/// The one base in lower case with these lowest four bits.
+static BASE_OF_LOW_BITS: &Spread = &{
+    let mut bases = [0xff; 64];
+    let mut i = 0;
+    while i < 64 {
+        bases[i + 1] = b'a';
+        bases[i + 3] = b'c';
+        bases[i + 4] = b't';
+        bases[i + 5] = b'u';
+        bases[i + 7] = b'g';
+        i += 16;
+    }
+    bases
+};
 
 /// Lane j holds the windows 4j to 4j + 3, which begin in byte j.
 static LOWEST_BYTES: &Spread = &{
