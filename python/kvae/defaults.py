@@ -1,0 +1,10 @@
+"""Defaults that the command line shows: plain constants, so that help stays fast."""
+
+from __future__ import annotations
+
+PRESET = "dot"
+EPOCHS = 20
+BATCH_SIZE = 128
+LR = 1e-3
+SEED = 0
+ENCODE_BATCH_SIZE = 1024

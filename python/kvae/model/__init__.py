@@ -1,0 +1,10 @@
+"""The model: encoder, latent, decoder, losses and model files."""
+
+from __future__ import annotations
+
+from kvae.model.decoder import Decoded
+from kvae.model.encoder import Latent
+from kvae.model.losses import Elbo, Target
+from kvae.model.vae import KmerVAE
+
+__all__ = ["Decoded", "Elbo", "KmerVAE", "Latent", "Target"]

@@ -1,0 +1,148 @@
+"""From a latent to the composition of the row it stands for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kvae.model.layers import find_block, hidden_stack
+from kvae.model.readout import build_readout
+
+if TYPE_CHECKING:
+    from kvae.config import BranchConfig, ModelConfig, SparseBranchConfig
+    from kvae.layout import Layout
+
+# A genome of unknown composition: half of its bases are G or C.
+_UNIFORM_GC = math.log(0.5)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the decoder says about each row.
+
+    Attributes
+    ----------
+    value
+        7-mer values if present, shape (rows, 8192): frequencies in the linear
+        output space, natural logarithms of frequencies in the log space.
+    gate_logit
+        Logits of the probability that a 7-mer is present, or None without a gate.
+    dense
+        Log frequencies of the other blocks by name, each of shape (rows, k-mers).
+    gc
+        Log GC fraction, the average over all branches, shape (rows, 1).
+    space
+        Where ``value`` lives.
+    floor
+        Log frequency of an absent 7-mer.
+    """
+
+    value: Tensor
+    gate_logit: Tensor | None
+    dense: dict[str, Tensor]
+    gc: Tensor
+    space: Literal["linear", "log"]
+    floor: float
+
+    def kmers(self) -> Tensor:
+        """7-mer output with the gate applied, in the output space, shape (rows, 8192)."""
+        if self.gate_logit is None:
+            return self.value
+        gate_BK = torch.sigmoid(self.gate_logit)
+        if self.space == "linear":
+            return gate_BK * self.value
+        return gate_BK * self.value + (1.0 - gate_BK) * self.floor
+
+    def row(self) -> Tensor:
+        """Whole output in the order of the reconstruction target, shape (rows, 8361)."""
+        return torch.cat([self.kmers(), *self.dense.values(), self.gc], dim=1)
+
+
+class SparseBranch(nn.Module):
+    """Branch of the 7-mers: a value pathway, a gate pathway beside it, and a GC head."""
+
+    def __init__(
+        self, branch: SparseBranchConfig, n_in: int, n_out: int, config: ModelConfig
+    ) -> None:
+        super().__init__()
+        # softplus(-ln n) is 1/n to four digits: the uniform profile in both spaces.
+        uniform = -math.log(n_out)
+        n_value = branch.value_hidden[-1]
+        self.value = hidden_stack((n_in, *branch.value_hidden), config)
+        self.value_readout = build_readout(branch.readout, n_value, n_out, uniform)
+        self.gc = nn.Linear(n_value, 1)
+        nn.init.constant_(self.gc.bias, _UNIFORM_GC)
+        self.gate: nn.Module | None = None
+        self.gate_readout: nn.Module | None = None
+        if branch.gate_hidden is not None:
+            n_gate = branch.gate_hidden[-1]
+            self.gate = hidden_stack((n_in, *branch.gate_hidden), config)
+            self.gate_readout = build_readout(branch.readout, n_gate, n_out, 0.0)
+
+    def forward(self, h_BH: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Value logits and gate logits (rows, 8192), log GC (rows, 1)."""
+        value_BH = self.value(h_BH)
+        gate_logit_BK: Tensor | None = None
+        if self.gate is not None and self.gate_readout is not None:
+            gate_logit_BK = self.gate_readout(self.gate(h_BH))
+        return self.value_readout(value_BH), gate_logit_BK, self.gc(value_BH)
+
+
+class DenseBranch(nn.Module):
+    """Branch of a block whose k-mers are all present: log frequencies and log GC."""
+
+    def __init__(self, branch: BranchConfig, n_in: int, n_out: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.hidden = hidden_stack((n_in, *branch.hidden), config)
+        self.output = nn.Linear(branch.hidden[-1], n_out + 1)
+        with torch.no_grad():
+            self.output.bias.fill_(-math.log(n_out))
+            self.output.bias[-1] = _UNIFORM_GC
+
+    def forward(self, h_BH: Tensor) -> tuple[Tensor, Tensor]:
+        """Log frequencies (rows, k-mers) and log GC (rows, 1)."""
+        out_BK = self.output(self.hidden(h_BH))
+        return out_BK[:, :-1], out_BK[:, -1:]
+
+
+class Decoder(nn.Module):
+    """Shared layers, then one branch per block; GC is the average of all branches'."""
+
+    def __init__(self, config: ModelConfig, layout: Layout) -> None:
+        super().__init__()
+        decoder = config.decoder
+        self._space = config.output_space
+        self._floor = math.log(layout.pseudocount)
+        self.shared = hidden_stack((config.latent, *decoder.shared), config)
+        n_shared = decoder.shared[-1]
+        sparse = find_block(layout, decoder.sparse.block)
+        self.sparse = SparseBranch(decoder.sparse, n_shared, sparse.size, config)
+        self.dense = nn.ModuleDict(
+            {
+                branch.block: DenseBranch(
+                    branch, n_shared, find_block(layout, branch.block).size, config
+                )
+                for branch in decoder.dense
+            }
+        )
+
+    def forward(self, z_BL: Tensor) -> Decoded:
+        """Decode latents of shape (rows, latent units)."""
+        h_BH = self.shared(z_BL)
+        value_logit_BK, gate_logit_BK, gc_B1 = self.sparse(h_BH)
+        value_BK = value_logit_BK
+        if self._space == "linear":
+            # Frequencies are about 1e-4: softplus in half precision would lose them.
+            value_BK = functional.softplus(value_logit_BK.float())
+        dense: dict[str, Tensor] = {}
+        gcs_B1 = [gc_B1]
+        for name, branch in self.dense.items():
+            dense[name], branch_gc_B1 = branch(h_BH)
+            gcs_B1.append(branch_gc_B1)
+        mean_gc_B1 = cast(Tensor, sum(gcs_B1)) / len(gcs_B1)
+        return Decoded(value_BK, gate_logit_BK, dense, mean_gc_B1, self._space, self._floor)

@@ -1,0 +1,146 @@
+"""Model files: safetensors with the configuration as JSON in the header.
+
+Nothing is unpickled. A file is checked as a whole before a model exists: its
+configuration is validated, every tensor's name and shape must be the one the
+configuration implies, and weights must be finite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kvae.atomic import atomic_output
+from kvae.config import ModelConfig, parse_config
+from kvae.errors import KvaeError
+
+if TYPE_CHECKING:
+    from kvae.layout import Layout
+    from kvae.model.vae import KmerVAE
+
+MODEL_FORMAT = "kvae-model-1"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write tensors and a string header to a safetensors file, atomically."""
+    on_cpu = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
+    try:
+        with atomic_output(path, force=True) as temporary:
+            save_file(on_cpu, temporary, metadata=dict(header))
+    except (OSError, SafetensorError) as error:
+        reason = str(error).replace("\n", " ")
+        raise KvaeError(f"{path}: cannot be written: {reason}") from error
+
+
+def read_tensors(path: Path, file_format: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file whose header has ``format`` equal to ``file_format``.
+
+    Raises
+    ------
+    KvaeError
+        Where the file is missing, damaged or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+            found = header.get("format")
+            if found != file_format:
+                raise KvaeError(f"{path}: format is {found!r}, {file_format!r} expected")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise KvaeError(f"{path}: no such file") from None
+    except (OSError, SafetensorError) as error:
+        reason = str(error).replace("\n", " ")
+        raise KvaeError(f"{path}: not a readable safetensors file ({reason})") from None
+    return tensors, header
+
+
+def restore(
+    module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path, *, assign: bool
+) -> None:
+    """Put tensors into a module after checking names, shapes and values.
+
+    With ``assign`` the module takes over the tensors themselves and may live on
+    the meta device; without, they are copied into the ones it has.
+
+    Raises
+    ------
+    KvaeError
+        At the first tensor that is missing, unknown, misshapen or not finite.
+    """
+    expected = module.state_dict()
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        problem = "missing" if name in expected else "unknown"
+        raise KvaeError(f"{path}: {problem} tensor {name}")
+    for name, wanted in expected.items():
+        found = tensors[name]
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            raise KvaeError(
+                f"{path}: tensor {name} is {_describe(found)}, "
+                f"its configuration implies {_describe(wanted)}"
+            )
+        if not torch.isfinite(found).all():
+            raise KvaeError(f"{path}: tensor {name} has values that are not finite")
+    module.load_state_dict(dict(tensors), assign=assign)
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+
+
+def save_model(model: KmerVAE, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a model, see `KmerVAE.save`."""
+    header = {
+        "format": MODEL_FORMAT,
+        "config": model.config.model_dump_json(),
+        "layout": model.layout.fingerprint,
+        "facts": json.dumps(dict(facts)),
+    }
+    write_tensors(path, model.state_dict(), header)
+
+
+def load_model(path: Path, layout: Layout) -> KmerVAE:
+    """Read a model, see `KmerVAE.load`."""
+    from kvae.model.vae import KmerVAE
+
+    tensors, header = read_tensors(path, MODEL_FORMAT)
+    check_layout(header.get("layout", "none"), layout, str(path))
+    config = parse_config(ModelConfig, header.get("config", ""), str(path))
+    # On the meta device a forged configuration costs no memory before the shapes
+    # have been compared.
+    with torch.device("meta"):
+        model = KmerVAE(config, layout)
+    restore(model, tensors, path, assign=True)
+    return model
+
+
+def check_layout(fingerprint: str, layout: Layout, origin: str) -> None:
+    """Refuse to combine a model and features of different layouts.
+
+    Raises
+    ------
+    KvaeError
+        Where the fingerprints differ; the message names both.
+    """
+    if fingerprint != layout.fingerprint:
+        raise KvaeError(
+            f"{origin}: the model was made for feature layout {fingerprint}, "
+            f"the features have layout {layout.fingerprint}"
+        )
+
+
+def model_fingerprint(model: KmerVAE) -> str:
+    """Hash of configuration and weights, 16 hexadecimal digits."""
+    digest = hashlib.sha256(model.config.model_dump_json().encode())
+    for name, tensor in model.counted_tensors():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""Layers that the encoder and the decoder share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from kvae.errors import KvaeError
+
+if TYPE_CHECKING:
+    from kvae.config import ModelConfig
+    from kvae.layout import Block, Layout
+
+
+def hidden_stack(widths: Sequence[int], config: ModelConfig) -> nn.Sequential:
+    """Hidden layers: Linear, BatchNorm and LeakyReLU for each step of ``widths``.
+
+    Parameters
+    ----------
+    widths
+        Input width, then the width of every hidden layer.
+    config
+        Settings of BatchNorm and LeakyReLU.
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [
+            nn.Linear(n_in, n_out),
+            nn.BatchNorm1d(n_out, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum),
+            nn.LeakyReLU(config.negative_slope),
+        ]
+    return nn.Sequential(*layers)
+
+
+def find_block(layout: Layout, name: str) -> Block:
+    """Block of a layout by its name.
+
+    Raises
+    ------
+    KvaeError
+        Where the layout has no such block.
+    """
+    for block in layout.blocks:
+        if block.name == name:
+            return block
+    present = ", ".join(block.name for block in layout.blocks)
+    raise KvaeError(f"the model needs the block {name}, the features have: {present}")
+
+
+def random_row(layout: Layout, n_bases: int = 5_000) -> Tensor:
+    """Features to expect of a random sequence, shape (fields,).
+
+    A k-mer is present with probability ``p = 1 - exp(-n_bases / size)``, and the
+    present ones share the frequency evenly.
+    """
+    # On the CPU even where a model is built on the meta device: this is no weight.
+    row_F = torch.empty(layout.n_fields, device="cpu")
+    row_F[find_block(layout, "length").slice] = math.log(n_bases)
+    row_F[find_block(layout, "gc").slice] = math.log(0.5)
+    for block in layout.blocks:
+        if block.k is not None:
+            p = -math.expm1(-n_bases / block.size)
+            absent = math.log(layout.pseudocount)
+            row_F[block.slice] = (1.0 - p) * absent - p * math.log(p * block.size)
+    return row_F
