@@ -1,0 +1,75 @@
+"""``kvae encode``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvae import defaults
+from kvae.cli.common import MACHINE, OUTPUT, Force, Quiet, Threads
+
+
+def encode(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Run folder of kvae train, or a model file."),
+    ],
+    features: Annotated[
+        Path,
+        typer.Argument(metavar="FEATS", help="Feature file written by kvae featurize."),
+    ] = Path("feats.arrow"),
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; the format is that of its suffix: .arrow, .parquet, .npz, "
+            ".tsv or .tsv.gz.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = Path("latent.arrow"),
+    with_logvar: Annotated[
+        bool,
+        typer.Option(
+            "--with-logvar",
+            help="Also write the logarithms of the posterior variances.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(help="Rows encoded at a time.", rich_help_panel=MACHINE)
+    ] = defaults.ENCODE_BATCH_SIZE,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, cuda, cuda:N or mps; one that is missing is an error.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = "auto",
+    threads: Threads = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the latent of every row: the means of its posterior.
+
+    Rows keep the order of the features, with their record, source file and
+    position beside them.
+    """
+    from kvae.cli.reporting import TerminalProgress
+    from kvae.encoding import encode as run_encoding
+
+    with TerminalProgress(quiet=quiet) as progress:
+        result = run_encoding(
+            run,
+            features,
+            output,
+            with_logvar=with_logvar,
+            batch_size=batch_size,
+            device=device,
+            threads=threads,
+            force=force,
+            progress=progress,
+        )
+        progress.message(f"{result.output}: {result.rows:,} rows of {result.latent} latent units")

@@ -1,0 +1,97 @@
+"""Progress of a computation on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as RichBar,
+)
+
+from kvae.training.progress import EpochRecord, TrainProgress
+
+# Without a terminal a long pass still shows that it is alive.
+_LINE_SECONDS = 10.0
+
+
+class TerminalProgress(TrainProgress):
+    """Shows a bar on a terminal, plain lines otherwise.
+
+    Parameters
+    ----------
+    quiet
+        Show nothing.
+    verbose
+        Also show the further figures of every epoch.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar = RichBar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("", total=None, visible=False, rate="")
+        self._label = ""
+        self._total = 0
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Start the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def message(self, text: str) -> None:
+        """Print a remark."""
+        if not self._quiet:
+            self._console.print(text, markup=False)
+
+    def begin(self, label: str, rows: int) -> None:
+        """Restart the bar for a pass."""
+        self._label, self._total, self._done = label, rows, 0
+        self._started = self._told = time.monotonic()
+        self._bar.reset(self._task, total=rows, description=label, visible=True, rate="")
+
+    def advance(self, rows: int) -> None:
+        """Move the bar, or print a line now and then."""
+        self._done += rows
+        now = time.monotonic()
+        rate = f"{self._done / max(now - self._started, 1e-9):,.0f} rows/s"
+        self._bar.update(self._task, completed=self._done, rate=rate)
+        if self._bar.disable and now - self._told > _LINE_SECONDS:
+            self._told = now
+            self.message(f"{self._label}: {self._done:,} of {self._total:,} rows, {rate}")
+
+    def epoch(self, record: EpochRecord, line: str) -> None:
+        """Print the line of an epoch."""
+        self.message(line)
+        if self._verbose:
+            self.message(record.details())

@@ -1,0 +1,127 @@
+"""``kvae train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvae import defaults
+from kvae.cli.common import MACHINE, OUTPUT, Force, Quiet, Threads
+
+MODEL = "Model"
+TRAINING = "Training"
+
+
+def train(
+    features: Annotated[
+        Path,
+        typer.Argument(metavar="FEATS", help="Feature file written by kvae featurize."),
+    ] = Path("feats.arrow"),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the run.", rich_help_panel=OUTPUT),
+    ] = Path("run"),
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Design of the model.", show_default=defaults.PRESET, rich_help_panel=MODEL
+        ),
+    ] = None,
+    latent: Annotated[
+        int | None,
+        typer.Option(help="Latent units.", show_default="the preset's: 512", rich_help_panel=MODEL),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the training rows; with --resume the total.",
+            show_default=str(defaults.EPOCHS),
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Rows per step.", show_default=str(defaults.BATCH_SIZE), rich_help_panel=TRAINING
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate at the start; halved when the validation loss stalls.",
+            show_default=f"{defaults.LR:g}",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Decides initial weights, split, order and noise.",
+            show_default=str(defaults.SEED),
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, cuda, cuda:N or mps; one that is missing is an error.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = "auto",
+    threads: Threads = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on after the last finished epoch of the run in --output.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Print more figures per epoch.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+) -> None:
+    """Train a variational autoencoder on a feature file.
+
+    About a tenth of the rows is held out by whole source files and scored after
+    every epoch; each score stands beside that of a trivial predictor. The folder
+    receives the best weights (model.safetensors), a line per epoch
+    (metrics.jsonl), TensorBoard curves and what is needed to resume. Ctrl-C stops
+    cleanly.
+    """
+    from kvae.cli.reporting import TerminalProgress
+    from kvae.training.run import TrainingInterrupted
+    from kvae.training.run import train as run_training
+
+    with TerminalProgress(quiet=quiet, verbose=verbose) as progress:
+        try:
+            result = run_training(
+                features,
+                output,
+                preset=preset,
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                latent=latent,
+                seed=seed,
+                device=device,
+                threads=threads,
+                force=force,
+                resume=resume,
+                progress=progress,
+            )
+        except TrainingInterrupted as interruption:
+            typer.echo(str(interruption), err=True)
+            raise typer.Exit(130) from None
+        progress.message(
+            f"{result.run}: {result.epochs} epochs, best validation loss "
+            f"{result.best_loss:.1f} in epoch {result.best_epoch}; next: "
+            f"kvae encode {result.run} {features} -o latent.arrow"
+        )

@@ -1,0 +1,184 @@
+"""From stored rows to batches on the device that computes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kvae.store import FeatureStore
+
+if TYPE_CHECKING:
+    from kvae.layout import Layout
+
+Indices = NDArray[np.int64]
+
+
+class RowSource(Protocol):
+    """What training and encoding read: `kvae.store.FeatureStore` or anything alike."""
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the rows."""
+        ...
+
+    @property
+    def path(self) -> Any:
+        """Where the rows come from, for messages."""
+        ...
+
+    @property
+    def source_codes(self) -> NDArray[np.int32]:
+        """Index into `source_names` for every row."""
+        ...
+
+    @property
+    def source_names(self) -> Sequence[str]:
+        """Input files."""
+        ...
+
+    @property
+    def ids(self) -> Any:
+        """Record name of every row (an Arrow array of strings)."""
+        ...
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        ...
+
+    def column(self, name: str) -> Any:
+        """Read a column that says where the rows come from (an Arrow chunked array)."""
+        ...
+
+    def rows(self, indices: Indices, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Gather rows, shape (len(indices), fields)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows on the training device.
+
+    Attributes
+    ----------
+    rows
+        Their numbers in the source.
+    x
+        Their features, shape (rows, fields). On the CPU they are valid only until
+        the next batch is asked for.
+    """
+
+    rows: Indices
+    x: Tensor
+
+
+class _Slot:
+    """A host buffer for one batch, page-locked where the device is CUDA."""
+
+    def __init__(self, n_rows: int, n_fields: int, device: torch.device) -> None:
+        self._device = device
+        self.tensor = torch.empty(n_rows, n_fields, pin_memory=device.type == "cuda")
+        self.array: NDArray[np.float32] = self.tensor.numpy()
+        self._copied: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def to_device(self, n_rows: int) -> Tensor:
+        x_BF = self.tensor[:n_rows]
+        if self._copied is None:
+            return x_BF.to(self._device)
+        x_BF = x_BF.to(self._device, non_blocking=True)
+        self._copied.record(torch.cuda.current_stream(self._device))
+        return x_BF
+
+    def wait(self) -> None:
+        """Block until the device has its copy, so that the buffer may be reused."""
+        if self._copied is not None:
+            self._copied.synchronize()
+
+
+class BatchLoader:
+    """Gathers batches on a background thread, a few ahead of the consumer.
+
+    Parameters
+    ----------
+    source
+        Where the rows come from; only the background thread reads from it.
+    device
+        Where batches go.
+    depth
+        Batches gathered ahead.
+    """
+
+    def __init__(self, source: RowSource, device: torch.device, *, depth: int = 2) -> None:
+        self._source = source
+        self._device = device
+        self._depth = depth
+        self._slots: list[_Slot] = []
+
+    def __call__(self, batches: Sequence[Indices]) -> Iterator[Batch]:
+        """Yield the given batches in order."""
+        free: SimpleQueue[_Slot | None] = SimpleQueue()
+        ready: SimpleQueue[_Slot | BaseException] = SimpleQueue()
+        for slot in self._buffers(max(map(len, batches), default=0)):
+            free.put(slot)
+
+        def gather() -> None:
+            try:
+                for rows in batches:
+                    slot = free.get()
+                    if slot is None:
+                        return
+                    self._source.rows(rows, out=slot.array[: len(rows)])
+                    ready.put(slot)
+            except BaseException as error:
+                # Whatever went wrong belongs to the consumer, not to this thread.
+                ready.put(error)
+
+        thread = threading.Thread(target=gather, name="kvae-gather", daemon=True)
+        thread.start()
+        try:
+            for rows in batches:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield Batch(rows, item.to_device(len(rows)))
+                item.wait()
+                free.put(item)
+        finally:
+            free.put(None)
+            thread.join()
+
+    def _buffers(self, n_rows: int) -> list[_Slot]:
+        """Host buffers, kept from one pass to the next: fresh pages are slow."""
+        if not self._slots or len(self._slots[0].tensor) < n_rows:
+            n_fields = self._source.layout.n_fields
+            # One more than are ahead: the one the consumer works on.
+            self._slots = [_Slot(n_rows, n_fields, self._device) for _ in range(self._depth + 1)]
+        return self._slots
+
+
+def describe_row(source: RowSource, row: int) -> str:
+    """Name a row for a message: file, number and record."""
+    return f"{source.path}: row {row} (record {source.ids[row]})"
+
+
+def open_rows(features: str | Path | RowSource) -> RowSource:
+    """Open a feature file; an object with rows is returned as it is.
+
+    Raises
+    ------
+    KvaeError
+        For a file that is no feature file, or damaged.
+    """
+    if not isinstance(features, str | Path):
+        return features
+    return FeatureStore(features)

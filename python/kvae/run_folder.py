@@ -1,0 +1,224 @@
+"""The files of a run.
+
+``config.json`` makes a folder a run. ``metrics.jsonl`` has a line per epoch,
+``model.safetensors`` the weights of the best one, ``checkpoints/`` what is needed
+to go on, ``split.json`` what was held out, ``baselines.json`` the scores of the
+trivial predictors, ``environment.json`` what computed it, and ``tensorboard/``
+the curves.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kvae.atomic import atomic_output
+from kvae.config import RunConfig, parse_config
+from kvae.errors import KvaeError
+
+if TYPE_CHECKING:
+    from kvae.layout import Layout
+    from kvae.model import KmerVAE
+
+_FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "split.json",
+    "baselines.json",
+    "environment.json",
+)
+_FOLDERS = ("checkpoints", "tensorboard")
+_PACKAGES = ("kvae", "torch", "numpy", "pyarrow", "safetensors", "pydantic")
+
+
+class RunFolder:
+    """Paths and small files of a run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.model = self.path / "model.safetensors"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run has been started here."""
+        return self.config.is_file()
+
+    def check_free(self, *, force: bool) -> None:
+        """Refuse a folder that a new run must not be written to.
+
+        Raises
+        ------
+        KvaeError
+            Where the path is a file, the folder around it is missing, a run is
+            there already (unless ``force``), or something that is no run.
+        """
+        if not self.path.parent.is_dir():
+            raise KvaeError(f"{self.path.parent}: no such folder")
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise KvaeError(f"{self.path} exists and is not a folder")
+        if self.is_run:
+            if not force:
+                raise KvaeError(
+                    f"{self.path} holds a run: give --resume to continue it, --force to "
+                    "replace it, or another -o"
+                )
+            if not self._has_own_config():
+                raise KvaeError(f"{self.config} is not kvae's: the folder is left as it is")
+        elif any(not path.name.startswith(".config.json.") for path in self.path.iterdir()):
+            raise KvaeError(f"{self.path} exists and holds something else than a run")
+
+    def _has_own_config(self) -> bool:
+        """Tell a run's configuration, even a damaged one, from another program's."""
+        content = self.read_json(self.config.name)
+        return isinstance(content, dict) and {"format", "model", "training"} <= content.keys()
+
+    def start(self, config: RunConfig) -> None:
+        """Make the folder ready for a new run, replacing an old one.
+
+        Only files that kvae writes are removed: whatever else a user keeps in a
+        run's folder stays.
+        """
+        try:
+            self.path.mkdir(exist_ok=True)
+            for name in _FOLDERS:
+                if (self.path / name).exists():
+                    shutil.rmtree(self.path / name)
+            for name in _FILES:
+                if name != self.config.name:
+                    (self.path / name).unlink(missing_ok=True)
+            # Replaced, never removed: killed anywhere in here, this is still a run.
+            self.write_config(config)
+            self.checkpoints.mkdir()
+        except OSError as error:
+            raise KvaeError(f"{self.path}: cannot be written to: {error.strerror}") from error
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write ``config.json``."""
+        self.write_json("config.json", config.model_dump(mode="json"))
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files that a killed process left in its place."""
+        leftovers = [path for name in _FILES for path in self.path.glob(f".{name}.*.tmp")]
+        leftovers += self.checkpoints.glob(".*.tmp")
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+
+    def read_config(self) -> RunConfig:
+        """Read the run's configuration.
+
+        Raises
+        ------
+        KvaeError
+            Where there is no run, or its ``config.json`` is not valid.
+        """
+        try:
+            text = self.config.read_bytes()
+        except OSError:
+            raise KvaeError(f"{self.path}: not a run (no config.json)") from None
+        return parse_config(RunConfig, text, str(self.config))
+
+    def load_model(self, layout: Layout) -> KmerVAE:
+        """Load the best weights of the run, in evaluation mode.
+
+        Where the path is a ``.safetensors`` file, that is the model.
+
+        Raises
+        ------
+        KvaeError
+            Where there is no run, no finished epoch, a damaged file, or a model
+            of another layout.
+        """
+        from kvae.model import KmerVAE
+
+        if self.path.is_file():
+            return KmerVAE.load(self.path, layout=layout)
+        config = self.read_config()
+        if not self.model.exists():
+            raise KvaeError(f"{self.path}: no epoch of this run is finished yet")
+        model = KmerVAE.load(self.model, layout=layout)
+        if model.config != config.model:
+            raise KvaeError(
+                f"{self.path}: config.json and model.safetensors describe different models"
+            )
+        return model
+
+    def write_json(self, name: str, content: object) -> None:
+        """Write one of the small files, atomically."""
+        with atomic_output(self.path / name, force=True) as temporary:
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            Path(temporary).write_text(text + "\n", encoding="utf-8")
+
+    def read_json(self, name: str) -> Any:
+        """Content of one of the small files, None where it is missing or damaged."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add the figures of an epoch to ``metrics.jsonl``, one line."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All lines of ``metrics.jsonl``; an unfinished last one is left out."""
+        try:
+            lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        records = []
+        for line in lines:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+    def cut_metrics(self, epoch: int) -> None:
+        """Forget epochs after the given one: they were not finished and will be repeated."""
+        kept = [record for record in self.read_metrics() if record["epoch"] <= epoch]
+        with atomic_output(self.metrics, force=True) as temporary:
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            Path(temporary).write_text(text, encoding="utf-8")
+
+    def write_environment(self, device: torch.device, threads: int) -> None:
+        """Record what computes the run."""
+        name = platform.processor() or platform.machine()
+        if device.type == "cuda":
+            name = torch.cuda.get_device_name(device)
+        self.write_json(
+            "environment.json",
+            {
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "command": sys.argv,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "packages": {package: _version(package) for package in _PACKAGES},
+                "device": str(device),
+                "device_name": name,
+                "threads": threads,
+            },
+        )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

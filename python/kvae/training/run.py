@@ -1,0 +1,112 @@
+"""``kvae.train``: from a feature file to a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from kvae.config import RunConfig
+from kvae.device import resolve_device, torch_threads
+from kvae.errors import KvaeError
+from kvae.loading import RowSource, open_rows
+from kvae.run_folder import RunFolder
+from kvae.training.options import configure, continued
+from kvae.training.progress import TrainProgress
+from kvae.training.session import Session, TrainingInterrupted, TrainResult
+
+__all__ = ["TrainResult", "TrainingInterrupted", "train"]
+
+
+def train(
+    features: str | Path | RowSource = "feats.arrow",
+    output: str | Path = "run",
+    *,
+    preset: str | None = None,
+    config: RunConfig | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    latent: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    force: bool = False,
+    resume: bool = False,
+    progress: TrainProgress | None = None,
+) -> TrainResult:
+    """Train a model on a feature file.
+
+    Parameters
+    ----------
+    features
+        Feature file, or an object with rows such as a `kvae.FeatureStore`.
+    output
+        Folder for the run; see `kvae.run_folder` for what it will hold.
+    preset
+        Design by name, ``dot`` where neither it nor ``config`` is given.
+    config
+        Full configuration instead of a preset.
+    epochs, batch_size, lr, latent, seed
+        Changes to the preset or configuration; the defaults are those of
+        `kvae.config.TrainConfig`.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    threads
+        CPU threads, all that are available where omitted. On the CPU the same
+        seed and the same number of threads give the same weights.
+    force
+        Replace a run that is already there, once the new one can start.
+    resume
+        Go on after the last finished epoch of the run in ``output``, with its
+        configuration; ``epochs`` may be raised. Where there is no run yet, one
+        is started, so the same command can be repeated until it is through.
+    progress
+        Told what happens; silent where omitted.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    KvaeError
+        For unusable features, an output that may not be written, unknown names,
+        contradicting options, and a loss that is not finite.
+    TrainingInterrupted
+        On Ctrl-C. Every finished epoch is in the run folder then.
+    """
+    if resume and force:
+        raise KvaeError("give either resume or force: one keeps the run, the other replaces it")
+    progress = progress or TrainProgress()
+    folder = RunFolder(output)
+    changes = {
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.lr": lr,
+        "training.seed": seed,
+        "model.latent": latent,
+    }
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if resume and folder.is_run:
+        run_config = continued(folder, preset, config, changes)
+    else:
+        if resume:
+            progress.message(f"no run to resume in {folder.path}: starting one")
+        folder.check_free(force=force)
+        run_config = configure(preset, config, changes)
+    torch_device = resolve_device(device)
+    source = open_rows(features)
+    with torch_threads(threads) as n_threads, _own_random_state(torch_device):
+        session = Session(folder, run_config, source, torch_device, n_threads, progress)
+        return session.execute(resume=resume and folder.is_run)
+
+
+@contextmanager
+def _own_random_state(device: torch.device) -> Iterator[None]:
+    """Leave torch's global random numbers to the caller as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

@@ -1,0 +1,271 @@
+"""A training session: validate, start or resume, run epochs, keep the files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kvae.errors import KvaeError
+from kvae.loading import RowSource
+from kvae.model import KmerVAE
+from kvae.run_folder import RunFolder
+from kvae.training.baselines import scan
+from kvae.training.checkpoint import (
+    Best,
+    RunState,
+    latest_checkpoint,
+    load_checkpoint,
+    plateau_state,
+    save_checkpoint,
+)
+from kvae.training.progress import TrainProgress
+from kvae.training.split import Split, split_rows
+from kvae.training.tensorboard import Curves
+from kvae.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from kvae.config import RunConfig
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to.
+
+    Attributes
+    ----------
+    run
+        The run folder.
+    epochs
+        Epochs done, those before a resumption included.
+    best_epoch, best_loss
+        Epoch with the lowest validation loss, whose weights are
+        ``run/model.safetensors``, and that loss.
+    n_parameters
+        Parameters plus BatchNorm statistics.
+    train_rows, validation_rows
+        Size of the split.
+    metrics
+        The last epoch's line of ``metrics.jsonl``.
+    """
+
+    run: Path
+    epochs: int
+    best_epoch: int
+    best_loss: float
+    n_parameters: int
+    train_rows: int
+    validation_rows: int
+    metrics: Mapping[str, Any]
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C during training; the message says how to go on."""
+
+
+class Session:
+    """One run of epochs, new or resumed, and the files it leaves behind.
+
+    Building it validates the rows and the model; nothing is written before
+    `execute`.
+
+    Parameters
+    ----------
+    folder
+        Where the run is kept.
+    config
+        Everything that defines the run.
+    source
+        The rows.
+    device, threads
+        Where to compute; the number of threads is recorded only.
+    progress
+        Told what happens.
+
+    Raises
+    ------
+    KvaeError
+        Where the rows cannot be split or lack what the model needs.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        source: RowSource,
+        device: torch.device,
+        threads: int,
+        progress: TrainProgress,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.source = source
+        self.device = device
+        self.threads = threads
+        self.progress = progress
+        training = config.training
+        self.split = split_rows(source, training.validation, training.seed)
+        self.data = _data_fingerprint(source, self.split)
+        torch.manual_seed(training.seed)
+        self.model = KmerVAE(config.model, source.layout).to(device)
+
+    def execute(self, *, resume: bool) -> TrainResult:
+        """Run the epochs that are left and store each.
+
+        Parameters
+        ----------
+        resume
+            Continue from the folder's newest checkpoint, if there is one.
+
+        Raises
+        ------
+        KvaeError
+            For rows or losses that are not finite, and for a checkpoint that is
+            damaged or does not belong to these rows.
+        TrainingInterrupted
+            On Ctrl-C.
+        """
+        baselines = self._baselines(resume=resume)
+        self._announce()
+        trainer = Trainer(
+            self.model,
+            self.config,
+            self.source,
+            self.split,
+            baselines,
+            self.device,
+            self.progress,
+        )
+        state = self._resume(trainer) if resume else None
+        if state is not None and state.epoch >= self.config.training.epochs:
+            done = f"all {state.epoch} epochs are done"
+            self.progress.message(f"{done}: give a higher number to go on")
+            return self._result(state)
+        if state is None:
+            self.folder.start(self.config)
+            self._write_facts(baselines)
+        else:
+            self.folder.write_config(self.config)
+            self.folder.cut_metrics(state.epoch)
+        self.folder.remove_leftovers()
+        self.folder.write_environment(self.device, self.threads)
+        return self._result(self._epochs(trainer, state))
+
+    def _epochs(self, trainer: Trainer, state: RunState | None) -> RunState:
+        """Run the epochs that are left."""
+        done = state.epoch if state else 0
+        epochs = self.config.training.epochs
+        try:
+            with Curves(self.folder.tensorboard, after_epoch=done) as curves:
+                for epoch in range(done + 1, epochs + 1):
+                    best = state.best.loss if state else float("inf")
+                    record = trainer.run_epoch(epoch, best)
+                    self.folder.append_metrics(record.as_json())
+                    curves.add(record)
+                    state = self._commit(trainer, epoch, record.validation["loss"], state)
+                    line = record.line(epochs, self.config.model.latent)
+                    self.progress.epoch(record, line)
+        except KeyboardInterrupt:
+            finished = state.epoch if state else 0
+            raise TrainingInterrupted(
+                f"interrupted; {self.folder.path} holds {finished} finished epoch(s): "
+                "the same command with --resume goes on from there"
+            ) from None
+        assert state is not None  # epochs >= 1
+        return state
+
+    def _commit(
+        self, trainer: Trainer, epoch: int, loss: float, before: RunState | None
+    ) -> RunState:
+        """Store a finished epoch. The checkpoint comes last: it makes the rest count."""
+        best = before.best if before else None
+        if best is None or loss < best.loss:
+            best = Best(epoch=epoch, loss=loss)
+            self.model.save(self.folder.model, epoch=epoch, validation_loss=loss)
+        state = RunState(
+            epoch=epoch,
+            step=trainer.step,
+            best=best,
+            lr=trainer.lr,
+            plateau=plateau_state(trainer.scheduler),
+            data=self.data,
+        )
+        save_checkpoint(self.folder.checkpoints, state, self.model, trainer.optimizer, self.device)
+        return state
+
+    def _resume(self, trainer: Trainer) -> RunState | None:
+        """Restore the newest checkpoint; None where no epoch was finished."""
+        path = latest_checkpoint(self.folder.checkpoints)
+        if path is None:
+            return None
+        state = load_checkpoint(path, self.model, trainer.optimizer, trainer.scheduler, self.device)
+        if state.data != self.data:
+            raise KvaeError(
+                f"{self.folder.path} was trained on other rows than {self.source.path} holds"
+            )
+        trainer.step = state.step
+        self.progress.message(f"resuming after epoch {state.epoch}")
+        return state
+
+    def _baselines(self, *, resume: bool) -> dict[str, dict[str, float]]:
+        """Baselines of the split: stored ones for a resumed run, else from a scan."""
+        stored = self.folder.read_json("baselines.json") if resume else None
+        if isinstance(stored, dict) and stored.get("data") == self.data:
+            return {part: dict(stored[part]) for part in ("train", "validation")}
+        self.progress.begin("reading", len(self.source))
+        return scan(
+            self.source,
+            self.split,
+            self.model.read_target,
+            self.device,
+            self.progress.advance,
+        )
+
+    def _write_facts(self, baselines: dict[str, dict[str, float]]) -> None:
+        split = self.split
+        self.folder.write_json("baselines.json", {"data": self.data, **baselines})
+        self.folder.write_json(
+            "split.json",
+            {
+                "unit": split.unit,
+                "train_rows": len(split.train),
+                "validation_rows": len(split.validation),
+                "held_out": split.held_out,
+            },
+        )
+
+    def _announce(self) -> None:
+        split = self.split
+        held = f"{len(split.held_out)} {split.unit}(s)" if split.held_out else "single rows"
+        n_parameters = self.model.n_parameters
+        self.progress.message(
+            f"{len(split.train):,} rows to train, {len(split.validation):,} to validate "
+            f"({held} held out); {n_parameters:,} parameters, "
+            f"{len(split.train) / n_parameters:.2g} rows per parameter; on {self.device}"
+        )
+
+    def _result(self, state: RunState) -> TrainResult:
+        records = self.folder.read_metrics()
+        return TrainResult(
+            run=self.folder.path,
+            epochs=state.epoch,
+            best_epoch=state.best.epoch,
+            best_loss=state.best.loss,
+            n_parameters=self.model.n_parameters,
+            train_rows=len(self.split.train),
+            validation_rows=len(self.split.validation),
+            metrics=records[-1] if records else {},
+        )
+
+
+def _data_fingerprint(source: RowSource, split: Split) -> str:
+    """Hash of what a run was trained on: layout, input files and rows of each."""
+    digest = hashlib.sha256(source.layout.fingerprint.encode())
+    digest.update("\0".join(source.source_names).encode())
+    digest.update(source.source_codes.astype("<i4").tobytes())
+    digest.update(split.validation.astype("<i8").tobytes())
+    return digest.hexdigest()[:16]
