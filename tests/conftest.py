@@ -1,0 +1,86 @@
+"""Fixtures that several modules of tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+import kvae
+from kvae.layout import Layout
+from sequences import DATA, PROJECT, fasta, random_sequence, write
+from small import MemoryStore, make_layout, make_store
+from training_runs import Finished, Record, run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny tensors are slower on several threads, and far slower on a busy machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def full_layout() -> Layout:
+    """Widths of the default layout."""
+    return make_layout(8192, 136, 32)
+
+
+@pytest.fixture(scope="session")
+def layout() -> Layout:
+    return make_layout(96, 20, 8)
+
+
+@pytest.fixture(scope="session")
+def store(layout: Layout) -> MemoryStore:
+    return make_store(layout, [9, 8, 10, 7, 9, 8, 6, 9, 10, 4])
+
+
+@pytest.fixture(scope="session")
+def finished(store: MemoryStore, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run of six epochs and what it reported."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    progress = Record()
+    result = run(store, folder, epochs=6, progress=progress)
+    return Finished(folder, result, progress)
+
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("kvae", deadline=None)
+settings.load_profile("kvae")
+
+
+@pytest.fixture(scope="session")
+def data_files() -> list[Path]:
+    """Pieces of four genomes, about 100 kb each."""
+    return sorted(DATA.glob("*.fna.gz"))
+
+
+@pytest.fixture(scope="session")
+def feature_file(tmp_path_factory: pytest.TempPathFactory, data_files: list[Path]) -> Path:
+    """The features of `data_files`: 71 rows of four sources. Not to be changed."""
+    path = tmp_path_factory.mktemp("features") / "feats.arrow"
+    kvae.featurize(data_files, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,100 rows of 34 fields in three batches, from two sources."""
+    folder = tmp_path_factory.mktemp("small")
+    paths = [
+        write(folder / name, fasta([(name, random_sequence(rows * 100, rows))]))
+        for name, rows in (("a.fna", 700), ("b.fna", 400))
+    ]
+    kvae.featurize(paths, folder / "small.arrow", k=[3], window=100)
+    return folder / "small.arrow"
+
+
+@pytest.fixture(scope="session")
+def shared_genomes() -> Path:
+    """The folder of whole genomes, where there is one."""
+    folder = PROJECT.parent / "shared" / "genomes"
+    if not folder.is_dir():
+        pytest.skip("needs the genomes in ../shared/genomes")
+    return folder

@@ -1,0 +1,68 @@
+"""Short training runs for the tests, and what to compare of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from kvae.loading import RowSource
+from kvae.training import TrainResult, train
+from kvae.training.progress import EpochRecord, TrainProgress
+from small import small_run
+
+TIMES = ("seconds", "rows_per_second")
+
+
+def run(store: RowSource, output: Path, **arguments: Any) -> TrainResult:
+    arguments.setdefault("config", small_run())
+    return train(store, output, device="cpu", threads=1, **arguments)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines(folder)]
+
+
+def checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    (path,) = (folder / "checkpoints").iterdir()
+    with safe_open(path, framework="pt") as file:
+        return load_file(path), file.metadata()
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Weights, optimizer, random numbers, state and metrics: all equal to the bit."""
+    (tensors_a, state_a), (tensors_b, state_b) = checkpoint(a), checkpoint(b)
+    assert state_a == state_b
+    assert tensors_a.keys() == tensors_b.keys()
+    assert all(torch.equal(tensors_a[name], tensors_b[name]) for name in tensors_a)
+    best_a, best_b = load_file(a / "model.safetensors"), load_file(b / "model.safetensors")
+    assert all(torch.equal(best_a[name], best_b[name]) for name in best_a)
+    assert untimed(a) == untimed(b)
+
+
+class Record(TrainProgress):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def epoch(self, record: EpochRecord, line: str) -> None:
+        self.lines.append(line)
+
+
+class Finished(NamedTuple):
+    """A run, what `train` returned, and what it reported meanwhile."""
+
+    folder: Path
+    result: TrainResult
+    progress: Record
