@@ -12,12 +12,15 @@ import pytest
 import torch
 from torch import nn
 
+from kvae.config import TrainConfig
 from kvae.errors import KvaeError
 from kvae.layout import Layout
 from kvae.model import KmerVAE
 from kvae.model.layers import random_row
+from kvae.model.readout import DotProduct
 from kvae.training.run import train
 from kvae.training.split import split_rows
+from kvae.training.trainer import parameter_groups
 from small import MemoryStore, make_store, small_model, small_run
 from training_runs import Finished, Record, assert_same_run, checkpoint, lines, run, untimed
 
@@ -214,6 +217,22 @@ def test_running_statistics_of_a_short_run_are_those_of_its_batches(
     expected = first[0](inputs).mean(dim=0)
     # A single step has seen every row, so its means are the running ones.
     torch.testing.assert_close(first[1].running_mean, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_values_learn_slowly_and_do_not_decay(layout: Layout) -> None:
+    settings = TrainConfig(lr=0.01, value_lr_factor=0.5, weight_decay=0.25)
+    for space, expected in (("linear", 0.005), ("log", 0.01)):
+        model = KmerVAE(small_model(output_space=space), layout)
+        seen = {}
+        for group in parameter_groups(model, settings):
+            seen |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
+        assert len(seen) == len(list(model.parameters()))
+        values = model.decoder.sparse.value_readout
+        assert {seen[id(p)][0] for p in values.parameters()} == {expected}
+        assert isinstance(values, DotProduct)
+        assert seen[id(values.embedding)][1] == 0.0
+        assert seen[id(model.encoder.mean.weight)] == (0.01, 0.25)
+        assert seen[id(model.encoder.mean.bias)] == (0.01, 0.0)
 
 
 def test_training_leaves_the_callers_torch_alone(store: MemoryStore, tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ class LossConfig(Frozen):
 class TrainConfig(Frozen):
     """How a model is trained.
 
+    ``value_lr_factor`` scales the learning rate of the readout of linear 7-mer
+    values, see `kvae.training.trainer.parameter_groups`.
     ``validation`` is the share of rows held out, by whole genomes where there
     are several; ``patience``, ``factor`` and ``min_lr`` are those of
     ReduceLROnPlateau on the validation loss.
@@ -183,6 +185,7 @@ class TrainConfig(Frozen):
     batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = defaults.BATCH_SIZE
     lr: Positive = defaults.LR
     weight_decay: NonNegative = 0.01
+    value_lr_factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     seed: Annotated[int, Field(ge=0, lt=2**63)] = defaults.SEED
     validation: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
     patience: Annotated[int, Field(ge=0)] = 20

@@ -23,7 +23,7 @@ def demo(
         Path,
         typer.Option("--output", "-o", help="Folder to make.", rich_help_panel=OUTPUT),
     ] = Path("kvae-demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 15,
     seed: Annotated[int, typer.Option(help="Decides weights, split and order.")] = 0,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MACHINE)

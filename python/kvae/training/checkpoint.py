@@ -50,7 +50,7 @@ class RunState(Frozen):
     epoch: Annotated[int, Field(ge=1)]
     step: Annotated[int, Field(ge=1)]
     best: Best
-    lr: Annotated[float, Field(ge=0.0)]
+    lrs: tuple[Annotated[float, Field(ge=0.0)], ...]
     plateau: PlateauState
     data: str
 
@@ -112,8 +112,10 @@ def load_checkpoint(
     # In place: the optimizer knows the parameters as the objects they are.
     restore(model, weights, path, assign=False)
     _restore_optimizer(model, optimizer, moments, path)
-    for group in optimizer.param_groups:
-        group["lr"] = state.lr
+    if len(state.lrs) != len(optimizer.param_groups):
+        raise KvaeError(f"{path}: learning rates do not fit the model's parameters")
+    for group, lr in zip(optimizer.param_groups, state.lrs, strict=True):
+        group["lr"] = lr
     scheduler.load_state_dict(state.plateau.model_dump())
     try:
         if rng["cpu"] is not None:

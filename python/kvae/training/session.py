@@ -190,7 +190,7 @@ class Session:
             epoch=epoch,
             step=trainer.step,
             best=best,
-            lr=trainer.lr,
+            lrs=tuple(group["lr"] for group in trainer.optimizer.param_groups),
             plateau=plateau_state(trainer.scheduler),
             data=self.data,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from kvae.training.metrics import EpochSums
 from kvae.training.progress import EpochRecord, TrainProgress
 
 if TYPE_CHECKING:
-    from kvae.config import RunConfig
+    from kvae.config import RunConfig, TrainConfig
     from kvae.model import KmerVAE
     from kvae.training.split import Split
 
@@ -71,8 +71,7 @@ class Trainer:
         training = config.training
         self.model = model
         self.optimizer = AdamW(
-            parameter_groups(model, training.weight_decay),
-            lr=training.lr,
+            parameter_groups(model, training),
             # One kernel for all parameters: twice as fast on the CPU, too.
             fused=device.type in ("cpu", "cuda"),
         )
@@ -221,17 +220,30 @@ class _LossGuard:
             )
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameters with and without weight decay.
+def parameter_groups(model: KmerVAE, training: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters in groups of equal weight decay and learning rate.
 
     Only the weights of linear layers decay. Biases and BatchNorm need none, and
-    the k-mer embeddings must not: they carry the scale of the frequencies, and
-    shrinking them pulls every 7-mer towards softplus(0) = 0.69.
+    the readout of the values must not: it carries the scale of the frequencies,
+    and shrinking it pulls every 7-mer towards softplus(0) = 0.69.
+
+    The readout of linear values also learns more slowly. Where frequencies are
+    about 1e-4, softplus is an exponential, and one of Adam's steps of equal size
+    in every weight can move all logits of a row by more than 1, a factor of e: at
+    the full rate values overshoot, sooner or later to 0, where softplus has no
+    gradient to bring them back.
     """
-    decayed = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
-    chosen = {id(parameter) for parameter in decayed}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+    slow: list[nn.Parameter] = []
+    if model.config.output_space == "linear":
+        slow = list(model.decoder.sparse.value_readout.parameters())
+    linear = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
+    taken = {id(parameter) for parameter in slow}
+    decayed = [p for p in linear if id(p) not in taken]
+    taken |= {id(parameter) for parameter in decayed}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": training.weight_decay, "lr": training.lr},
+        {"params": others, "weight_decay": 0.0, "lr": training.lr},
+        {"params": slow, "weight_decay": 0.0, "lr": training.lr * training.value_lr_factor},
     ]
+    return [group for group in groups if group["params"]]
