@@ -223,7 +223,7 @@ def test_values_learn_slowly_and_do_not_decay(layout: Layout) -> None:
     settings = TrainConfig(lr=0.01, value_lr_factor=0.5, weight_decay=0.25)
     for space, expected in (("linear", 0.005), ("log", 0.01)):
         model = KmerVAE(small_model(output_space=space), layout)
-        seen = {}
+        seen: dict[int, tuple[float, float]] = {}
         for group in parameter_groups(model, settings):
             seen |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
         assert len(seen) == len(list(model.parameters()))

@@ -229,7 +229,9 @@ pub(super) fn compact_heptamers(
     let mut to = 0;
     let mut greatest = 0;
     for (four, &keep) in table[..1 << 14].chunks_exact(4).zip(&CANONICAL_OF_FOUR) {
-        counts[to..to + 4].copy_from_slice(four);
+        // The mask changes nothing: it tells the compiler the bound.
+        let at = to & (super::HEPTAMERS - 1);
+        counts[at..at + 4].copy_from_slice(four);
         to += usize::from(keep);
     }
     for &count in &counts[..super::HEPTAMERS] {
@@ -254,9 +256,31 @@ pub(super) static CANONICAL_OF_FOUR: [u8; 1 << 12] = {
     canonical
 };
 
-/// Looks every count up.
+/// Looks every count up; none may exceed `greatest`.
 #[inline(always)]
-pub(super) fn look_up(counts: &[u8], logarithms: &[f32; 256], row: &mut [f32]) {
+pub(super) fn look_up(counts: &[u8], greatest: u8, logarithms: &[f32; 256], row: &mut [f32]) {
+    if greatest < 16 && counts.len() > 256 {
+        look_up_pairs(counts, logarithms, row);
+    } else {
+        look_up_each(counts, logarithms, row);
+    }
+}
+
+/// Looks counts below 16 up, two at a time.
+#[inline(always)]
+fn look_up_pairs(counts: &[u8], logarithms: &[f32; 256], row: &mut [f32]) {
+    let pairs: [[f32; 2]; 256] = std::array::from_fn(|i| [logarithms[i & 15], logarithms[i >> 4]]);
+    let (twos, rest) = counts.as_chunks();
+    let (fields, last) = row.as_chunks_mut();
+    for (fields, &two) in fields.iter_mut().zip(twos) {
+        let two = u16::from_le_bytes(two);
+        *fields = pairs[usize::from((two | two >> 4) & 0xff)];
+    }
+    look_up_each(rest, logarithms, last);
+}
+
+#[inline(always)]
+fn look_up_each(counts: &[u8], logarithms: &[f32; 256], row: &mut [f32]) {
     for (field, &count) in row.iter_mut().zip(counts) {
         *field = logarithms[usize::from(count)];
     }

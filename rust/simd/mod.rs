@@ -257,7 +257,7 @@ impl Backend {
             Self::Avx512 if self.is_available() => unsafe {
                 x86::look_up_avx512(counts, greatest, logarithms, row);
             },
-            _ => kernels::look_up(counts, logarithms, row),
+            _ => kernels::look_up(counts, greatest, logarithms, row),
         }
     }
 }

@@ -212,7 +212,7 @@ pub(super) fn look_up_avx512(
     row: &mut [f32],
 ) {
     if greatest >= 64 {
-        kernels::look_up(counts, logarithms, row);
+        kernels::look_up(counts, greatest, logarithms, row);
         return;
     }
     // SAFETY: the four loads end at the 64th of the 256 logarithms.
@@ -233,7 +233,7 @@ pub(super) fn look_up_avx512(
         // SAFETY: `fields` has 16 floats.
         unsafe { _mm512_storeu_ps(fields.as_mut_ptr(), found) };
     }
-    kernels::look_up(parts.remainder(), logarithms, fields.into_remainder());
+    kernels::look_up(parts.remainder(), greatest, logarithms, fields.into_remainder());
 }
 
 /// For every 16 7-mers in a row, the order that moves the canonical ones to
@@ -274,7 +274,7 @@ pub(super) fn compact_heptamers_avx2(
 #[target_feature(enable = "avx2")]
 pub(super) fn look_up_avx2(counts: &[u8], greatest: u8, logarithms: &[f32; 256], row: &mut [f32]) {
     if greatest >= 32 {
-        kernels::look_up(counts, logarithms, row);
+        kernels::look_up(counts, greatest, logarithms, row);
         return;
     }
     // SAFETY: the four loads end at the 32nd of the 256 logarithms.
@@ -301,5 +301,5 @@ pub(super) fn look_up_avx2(counts: &[u8], greatest: u8, logarithms: &[f32; 256],
         // SAFETY: `fields` has 8 floats.
         unsafe { _mm256_storeu_ps(fields.as_mut_ptr(), found) };
     }
-    kernels::look_up(parts.remainder(), logarithms, fields.into_remainder());
+    kernels::look_up(parts.remainder(), greatest, logarithms, fields.into_remainder());
 }

@@ -71,7 +71,7 @@ class DotProduct(nn.Module):
     # Share of the start that the query's bias carries, as a factor on its norm:
     # a large bias and small embeddings keep the first outputs alike across rows.
     _QUERY_SHARE = 3.0
-    _EMBEDDING_STD = 0.05
+    _EMBEDDING_STD = 0.02
 
     def __init__(self, config: DotReadout, n_in: int, n_out: int, start: float) -> None:
         super().__init__()
