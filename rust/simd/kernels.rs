@@ -76,7 +76,7 @@ fn is_base(letter: u8) -> bool {
 /// Whether every letter is a base.
 #[inline(always)]
 pub(super) fn all_bases(letters: &[u8]) -> bool {
-    letters.iter().fold(true, |all, &letter| all & is_base(letter))
+    letters.iter().fold(0, |others, &letter| others | u8::from(!is_base(letter))) == 0
 }
 
 /// Canonical 7-mers of the windows that start in the block, as 14-bit
@@ -111,6 +111,13 @@ fn canonical_heptamers(letters: &Letters, indices: &mut Indices) {
     }
 }
 
+/// [`canonical_heptamers`], and whether all letters are bases.
+#[inline(always)]
+pub(super) fn find_indices(letters: &Letters, indices: &mut Indices) -> bool {
+    canonical_heptamers(letters, indices);
+    all_bases(letters)
+}
+
 /// Marks the windows that hold a letter which is not a base.
 #[cold]
 #[inline(never)]
@@ -129,10 +136,7 @@ fn exclude_broken_windows(letters: &Letters, indices: &mut Indices) {
 /// the windows that are not counted. Returns whether all letters are bases.
 #[inline(always)]
 pub(super) fn count_heptamers<T: Tally>(letters: &[u8], table: &mut [T; super::TABLE]) -> bool {
-    count_heptamers_with(letters, table, |letters, indices| {
-        canonical_heptamers(letters, indices);
-        all_bases(letters)
-    })
+    count_heptamers_with(letters, table, find_indices)
 }
 
 /// [`count_heptamers`], with a way to find the indices of a block of letters,

@@ -22,7 +22,11 @@ pub(super) fn clear_avx512(table: &mut [u8; TABLE]) {
 /// See [`super::kernels::count_heptamers`], which the compiler vectorises well.
 #[target_feature(enable = "avx2,bmi2")]
 pub(super) fn count_heptamers_avx2<T: Tally>(letters: &[u8], table: &mut [T; TABLE]) -> bool {
-    kernels::count_heptamers(letters, table)
+    // A closure of this function has its instructions; a function passed by
+    // name would be called through a shim that has not.
+    kernels::count_heptamers_with(letters, table, |letters, indices| {
+        kernels::find_indices(letters, indices)
+    })
 }
 
 /// See [`super::kernels::count_heptamers`].
