@@ -16,6 +16,7 @@ pub mod error;
 pub mod features;
 pub mod featurize;
 pub mod input;
+mod large;
 pub mod layout;
 pub mod memory;
 pub mod naive;

@@ -8,6 +8,7 @@ use crate::canonical::columns;
 use crate::count::Counter;
 use crate::error::{Error, Result};
 use crate::features::RowBuilder;
+use crate::large::zeros;
 use crate::layout::Layout;
 use crate::simd::Backend;
 
@@ -83,8 +84,7 @@ fn fill<Item: Sync, T: Copy + Default + Send, Tools>(
     tools: impl Fn() -> Tools + Sync,
     write: impl Fn(&mut Tools, &Item, &mut [T]) + Sync,
 ) -> Vec<T> {
-    // Zeroed by the operating system when first touched, so by the threads.
-    let mut array = vec![T::default(); items.len() * width];
+    let mut array = zeros(items.len() * width);
     let largest = (SHARE_BYTES / (width * size_of::<T>())).max(1);
     let share = items.len().div_ceil(4 * threads.get()).clamp(1, largest);
     let shares = Mutex::new(items.chunks(share).zip(array.chunks_mut(share * width)));

@@ -15,7 +15,7 @@ from kvae.loading import RowSource, open_rows
 from kvae.run_folder import RunFolder
 from kvae.training.options import configure, continued
 from kvae.training.progress import TrainProgress
-from kvae.training.session import Session, TrainingInterrupted, TrainResult
+from kvae.training.execution import Execution, TrainingInterrupted, TrainResult
 
 __all__ = ["TrainResult", "TrainingInterrupted", "train"]
 
@@ -100,8 +100,8 @@ def train(
     torch_device = resolve_device(device)
     source = open_rows(features)
     with torch_threads(threads) as n_threads, _own_random_state(torch_device):
-        session = Session(folder, run_config, source, torch_device, n_threads, progress)
-        return session.execute(resume=resume and folder.is_run)
+        execution = Execution(folder, run_config, source, torch_device, n_threads, progress)
+        return execution.execute(resume=resume and folder.is_run)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A training session: validate, start or resume, run epochs, keep the files."""
+"""The execution of a training run: validate, start or resume, run epochs, keep the files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C during training; the message says how to go on."""
 
 
-class Session:
+class Execution:
     """One run of epochs, new or resumed, and the files it leaves behind.
 
     Building it validates the rows and the model; nothing is written before
