@@ -13,9 +13,9 @@ from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.loading import RowSource, open_rows
 from kvae.run_folder import RunFolder
+from kvae.training.execution import Execution, TrainingInterrupted, TrainResult
 from kvae.training.options import configure, continued
 from kvae.training.progress import TrainProgress
-from kvae.training.execution import Execution, TrainingInterrupted, TrainResult
 
 __all__ = ["TrainResult", "TrainingInterrupted", "train"]
 
