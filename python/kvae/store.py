@@ -71,6 +71,7 @@ class FeatureStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._check_readable()
         try:
             with pa.memory_map(os.fspath(path)) as source:
                 reader = pa.ipc.open_file(source)
@@ -91,6 +92,16 @@ class FeatureStore:
         if len(self) == 0:
             raise self._error("has no rows: featurize again")
         self._stored = self._open_rows()
+
+    def _check_readable(self) -> None:
+        """Let the operating system say what is wrong, which Arrow words for programmers."""
+        try:
+            with self.path.open("rb"):
+                pass
+        except FileNotFoundError as error:
+            raise self._error("no such file: make it with kvae featurize") from error
+        except OSError as error:
+            raise self._error((error.strerror or "cannot be read").lower()) from error
 
     def _error(self, message: str) -> KvaeError:
         return KvaeError(f"{self.path}: {message}")
