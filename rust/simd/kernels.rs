@@ -233,8 +233,8 @@ pub(super) fn compact_heptamers(
     let mut to = 0;
     let mut greatest = 0;
     for (four, &keep) in table[..1 << 14].chunks_exact(4).zip(&CANONICAL_OF_FOUR) {
-        // The mask changes nothing: it tells the compiler the bound.
-        let at = to & (super::HEPTAMERS - 1);
+        // The minimum changes nothing: it tells the compiler the bound.
+        let at = to.min(super::HEPTAMERS);
         counts[at..at + 4].copy_from_slice(four);
         to += usize::from(keep);
     }
