@@ -113,9 +113,8 @@ mod tests {
     #[test]
     fn first_and_last_columns_are_exact() {
         check(b"AAAAAAACAAAAAAGAAAAAATAAAAACAAAAAACCTTTAAAATTACTTAAGGTCCGGACCTAGGAA");
-        let every_end: Vec<u8> = (0..4096u32)
-            .flat_map(|kmer| crate::dna::spell(kmer, 6).into_bytes())
-            .collect();
+        let every_end: Vec<u8> =
+            (0..4096u32).flat_map(|kmer| crate::dna::spell(kmer, 6).into_bytes()).collect();
         for part in every_end.chunks(4000) {
             check(part);
         }
