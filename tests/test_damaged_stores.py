@@ -73,7 +73,7 @@ def test_other_files_are_refused(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    assert "No such file" in error_of(tmp_path / "feats.arrow")
+    assert "no such file: make it with kvae featurize" in error_of(tmp_path / "feats.arrow")
 
 
 # --- files that are damaged ----------------------------------------------------------
