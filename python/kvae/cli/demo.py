@@ -34,8 +34,8 @@ def demo(
 ) -> None:
     """Featurize, train and encode small genomes that come with kvae.
 
-    Takes about two minutes on two cores and ends with a picture, and with what to
-    try next.
+    Takes half a minute on two quiet cores, some more on busy ones, and ends with a picture,
+    and with what to try next.
     """
     from kvae.cli.reporting import TerminalProgress
     from kvae.demo import demo as run_demo
