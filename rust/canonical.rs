@@ -28,7 +28,7 @@ impl Columns {
         self.kmers.len()
     }
 
-    /// Whether there are no columns: never, but clippy and readers ask.
+    /// Whether there are no columns, which is never so.
     pub fn is_empty(&self) -> bool {
         self.kmers.is_empty()
     }

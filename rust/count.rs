@@ -145,11 +145,6 @@ impl Counter {
         }
     }
 
-    /// The k that are counted, as given to [`Counter::new`].
-    pub fn ks(&self) -> &[usize] {
-        &self.ks
-    }
-
     /// Length and GC of the sequence.
     pub fn composition(&self) -> Composition {
         self.composition

@@ -21,6 +21,13 @@ Threads = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:N or mps; one that is missing is an error.",
+        rich_help_panel=MACHINE,
+    ),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an existing output.", rich_help_panel=OUTPUT)
 ]

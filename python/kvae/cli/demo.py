@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kvae.cli.common import MACHINE, OUTPUT, Force, Quiet, Threads
+from kvae.cli.common import OUTPUT, Device, Force, Quiet, Threads
 
 _NEXT = """\
 next, with your own sequences:
@@ -25,9 +25,7 @@ def demo(
     ] = Path("kvae-demo"),
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 15,
     seed: Annotated[int, typer.Option(help="Decides weights, split and order.")] = 0,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MACHINE)
-    ] = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
     quiet: Quiet = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import MACHINE, OUTPUT, Force, Quiet, Threads
+from kvae.cli.common import MACHINE, OUTPUT, Device, Force, Quiet, Threads
 
 
 def encode(
@@ -41,13 +41,7 @@ def encode(
     batch_size: Annotated[
         int, typer.Option(help="Rows encoded at a time.", rich_help_panel=MACHINE)
     ] = defaults.ENCODE_BATCH_SIZE,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="auto, cpu, cuda, cuda:N or mps; one that is missing is an error.",
-            rich_help_panel=MACHINE,
-        ),
-    ] = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
     quiet: Quiet = False,

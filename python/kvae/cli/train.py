@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import MACHINE, OUTPUT, Force, Quiet, Threads
+from kvae.cli.common import OUTPUT, Device, Force, Quiet, Threads
 
 MODEL = "Model"
 TRAINING = "Training"
@@ -63,13 +63,7 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="auto, cpu, cuda, cuda:N or mps; one that is missing is an error.",
-            rich_help_panel=MACHINE,
-        ),
-    ] = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     resume: Annotated[
         bool,
