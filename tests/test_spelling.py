@@ -25,6 +25,7 @@ from sequences import (
     bgzf,
     fasta,
     fastq,
+    halves,
     random_sequence,
     write,
 )
@@ -117,6 +118,40 @@ def test_threads_do_not_matter(tmp_path: Path, data_files: list[Path]) -> None:
     default = tmp_path / "default.arrow"
     kvae.featurize(data_files, default)
     assert default.read_bytes() == files[0].read_bytes()
+
+
+# More than the workers read ahead: runs of blocks meet runs that are being joined.
+MANY_BLOCKS = fasta([(f"c{i}", random_sequence(7_000, seed=i)) for i in range(700)], width=70)
+
+
+@pytest.fixture(scope="module")
+def plain_blocks(in_folder: Callable[[bytes], bytes]) -> bytes:
+    return in_folder(MANY_BLOCKS)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["whole", "two files joined", "a plain member within", "no end"])
+def test_blocks_are_inflated_by_several_threads(
+    in_folder: Callable[..., bytes], plain_blocks: bytes, kind: str, threads: int
+) -> None:
+    first, second = halves(MANY_BLOCKS)
+    content = {
+        "whole": bgzf(MANY_BLOCKS),
+        "two files joined": bgzf(first) + bgzf(second),
+        "a plain member within": bgzf(first) + gzip.compress(second[:999]) + bgzf(second[999:]),
+        "no end": bgzf(MANY_BLOCKS, end=False),
+    }[kind]
+    assert in_folder(content, threads=threads) == plain_blocks
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_corrupt_block_in_the_middle_is_an_error(tmp_path: Path, threads: int) -> None:
+    content = bytearray(bgzf(MANY_BLOCKS))
+    content[len(content) // 2] ^= 0x55
+    path = write(tmp_path / "a.fa.gz", bytes(content))
+    with pytest.raises(kvae.KvaeError, match=r"a\.fa\.gz: the BGZF data is corrupt"):
+        kvae.featurize(path, tmp_path / "out.arrow", threads=threads)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.fa.gz"]
 
 
 def test_threads_do_not_matter_to_batches(tmp_path: Path) -> None:

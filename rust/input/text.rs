@@ -6,7 +6,7 @@
 use memchr::{memchr, memrchr};
 use std::path::PathBuf;
 
-use super::compression::Decoder;
+use super::compression::{Blocks, Decoder, Format};
 use super::discover::Source;
 use super::records::Parsed;
 use super::stop::StopFlag;
@@ -45,7 +45,24 @@ impl Chunk {
     }
 }
 
+/// What the next step through a file brought.
+#[derive(Debug)]
+pub enum Piece {
+    /// Text to parse.
+    Chunk(Chunk),
+    /// Blocks to inflate; their text goes into [`TextReader::take_text`].
+    Blocks(Blocks),
+    /// Nothing yet.
+    Nothing,
+    /// The file has ended.
+    End,
+}
+
 /// Cuts a file into chunks.
+///
+/// [`TextReader::next_chunk`] reads it on one thread. Where it can be inflated
+/// by several ([`TextReader::is_blocked`]), [`TextReader::next_piece`] hands
+/// out blocks, and takes their texts back in order.
 pub struct TextReader {
     path: PathBuf,
     decoder: Decoder,
@@ -58,6 +75,8 @@ pub struct TextReader {
     /// its beginning belongs to it.
     after_return: bool,
     at_end: bool,
+    /// The file is BGZF, and blocks are all that was seen of it so far.
+    is_blocked: bool,
 }
 
 impl TextReader {
@@ -70,9 +89,11 @@ impl TextReader {
     }
 
     fn new(path: PathBuf, decoder: Decoder) -> Self {
+        let is_blocked = decoder.format() == Format::Bgzf;
         Self {
             path,
             decoder,
+            is_blocked,
             kind: None,
             rest: Vec::new(),
             within_line: false,
@@ -96,6 +117,50 @@ impl TextReader {
         self.kind.is_none()
     }
 
+    /// Whether the next piece may be blocks. The text of all blocks handed out
+    /// has to come back before the first piece after the last of them.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// The next piece of the file.
+    ///
+    /// # Errors
+    /// Those of [`TextReader::next_chunk`].
+    pub fn next_piece(&mut self) -> Result<Piece> {
+        if !self.is_blocked {
+            return Ok(self.next_chunk()?.map_or(Piece::End, Piece::Chunk));
+        }
+        if self.rest.is_empty() && self.kind.is_none() {
+            // The content was judged by the text of the first members.
+            self.finish_member()?;
+        }
+        let blocks = self.decoder.take_blocks()?;
+        self.is_blocked = blocks.is_some();
+        Ok(blocks.map_or(Piece::Nothing, Piece::Blocks))
+    }
+
+    /// Takes the text of the next blocks, for what can be parsed of it.
+    ///
+    /// # Errors
+    /// Those of [`TextReader::next_chunk`].
+    pub fn take_text(&mut self, text: &[u8]) -> Result<Piece> {
+        let filled = self.rest.len();
+        self.rest.extend_from_slice(text);
+        self.unify_line_ends(filled);
+        if self.rest.len() < CHUNK / 2 {
+            return Ok(Piece::Nothing);
+        }
+        let Some(kind) = self.kind_so_far()? else {
+            return Ok(Piece::Nothing);
+        };
+        let chunk = self.take_chunk(kind);
+        if chunk.is_none() && self.rest.len() > LONGEST {
+            return Err(self.endless());
+        }
+        Ok(chunk.map_or(Piece::Nothing, Piece::Chunk))
+    }
+
     /// The next chunk; nothing at the end of the file.
     ///
     /// # Errors
@@ -107,21 +172,45 @@ impl TextReader {
             let Some(kind) = self.kind()? else {
                 return Ok(None);
             };
-            if let Some(length) = self.cut(kind) {
-                let mut text = std::mem::take(&mut self.rest);
-                self.rest = Vec::with_capacity(CHUNK + (text.len() - length));
-                self.rest.extend_from_slice(&text[length..]);
-                text.truncate(length);
-                let within_line = self.within_line;
-                self.within_line = kind == Kind::Fasta && text.last() != Some(&b'\n');
-                return Ok((!text.is_empty()).then_some(Chunk { text, kind, within_line }));
+            if let Some(chunk) = self.take_chunk(kind) {
+                return Ok((!chunk.text.is_empty()).then_some(chunk));
             }
             if target >= LONGEST {
-                let message = "a single line or record is longer than 1 GiB: is this a sequence \
-                               file?";
-                return Err(Error::input(&self.path, message));
+                return Err(self.endless());
             }
             target *= 2;
+        }
+    }
+
+    /// The text that can be parsed by itself; nothing if more must be read to
+    /// tell.
+    fn take_chunk(&mut self, kind: Kind) -> Option<Chunk> {
+        let length = self.cut(kind)?;
+        let mut text = std::mem::take(&mut self.rest);
+        self.rest = Vec::with_capacity(CHUNK + (text.len() - length));
+        self.rest.extend_from_slice(&text[length..]);
+        text.truncate(length);
+        let within_line = self.within_line;
+        self.within_line = kind == Kind::Fasta && text.last() != Some(&b'\n');
+        Some(Chunk { text, kind, within_line })
+    }
+
+    fn endless(&self) -> Error {
+        let message = "a single line or record is longer than 1 GiB: is this a sequence file?";
+        Error::input(&self.path, message)
+    }
+
+    /// Reads the rest of a member that the decoder has begun.
+    fn finish_member(&mut self) -> Result<()> {
+        loop {
+            let filled = self.rest.len();
+            self.rest.resize(filled + CHUNK, 0);
+            let read = self.decoder.read_member(&mut self.rest[filled..])?;
+            self.rest.truncate(filled + read);
+            self.unify_line_ends(filled);
+            if read == 0 {
+                return Ok(());
+            }
         }
     }
 
@@ -161,18 +250,28 @@ impl TextReader {
     /// FASTA or FASTQ, by the first character that is not a blank; nothing
     /// for a file of blanks only.
     fn kind(&mut self) -> Result<Option<Kind>> {
-        while self.kind.is_none() {
-            const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        loop {
+            let kind = self.kind_so_far()?;
+            if kind.is_some() || self.at_end {
+                return Ok(kind);
+            }
+            self.fill(self.rest.len() + CHUNK)?;
+        }
+    }
+
+    /// The same, by the text that was read so far.
+    fn kind_so_far(&mut self) -> Result<Option<Kind>> {
+        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        if self.kind.is_none() {
             if self.rest.starts_with(BYTE_ORDER_MARK) {
                 self.rest.drain(..BYTE_ORDER_MARK.len());
             }
-            match self.rest.iter().find(|byte| !byte.is_ascii_whitespace()) {
-                Some(b'>') => self.kind = Some(Kind::Fasta),
-                Some(b'@') => self.kind = Some(Kind::Fastq),
+            self.kind = match self.rest.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                Some(b'>') => Some(Kind::Fasta),
+                Some(b'@') => Some(Kind::Fastq),
                 Some(&other) => return Err(Error::input(&self.path, neither(other))),
-                None if self.at_end => return Ok(None),
-                None => self.fill(self.rest.len() + CHUNK)?,
-            }
+                None => None,
+            };
         }
         Ok(self.kind)
     }
@@ -204,7 +303,7 @@ fn neither(first: u8) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::{Cursor, Read};
+    use std::io::{Cursor, Read, Write};
 
     /// Gives what it holds in portions of the given size.
     struct Portions(Cursor<Vec<u8>>, usize);
@@ -268,6 +367,72 @@ mod tests {
         let text = format!(">{name} x\n{letters}\n>b\nA\n");
         let expected = vec![(name, letters), ("b".into(), "A".into())];
         assert_eq!(records(text.as_bytes(), CHUNK / 3), expected);
+    }
+
+    /// BGZF with blocks of the given size.
+    fn bgzf(text: &[u8], block_len: usize) -> Vec<u8> {
+        let mut file = Vec::new();
+        for block in text.chunks(block_len).chain([&b""[..]]) {
+            let mut encoder =
+                flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(block).unwrap();
+            let deflated = encoder.finish().unwrap();
+            let mut crc = flate2::Crc::new();
+            crc.update(block);
+            file.extend(b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0");
+            file.extend((deflated.len() as u16 + 25).to_le_bytes());
+            file.extend(deflated);
+            file.extend(crc.sum().to_le_bytes());
+            file.extend((block.len() as u32).to_le_bytes());
+        }
+        file
+    }
+
+    /// Reads a file by pieces, several runs of blocks ahead.
+    fn chunks_of_pieces(mut reader: TextReader) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        let mut runs = std::collections::VecDeque::new();
+        loop {
+            let may_go_on = runs.is_empty() || reader.is_blocked();
+            let piece = if may_go_on && runs.len() < 3 {
+                reader.next_piece().unwrap()
+            } else {
+                let blocks: Blocks = runs.pop_front().unwrap();
+                reader.take_text(&blocks.inflate().unwrap()).unwrap()
+            };
+            match piece {
+                Piece::Chunk(chunk) => chunks.push(chunk),
+                Piece::Blocks(blocks) => runs.push_back(blocks),
+                Piece::Nothing => {}
+                Piece::End => return chunks,
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_give_the_text_of_the_file() {
+        let lines = |newline: &str| {
+            let mut text = String::from("\u{feff}");
+            for i in 0..3000_usize {
+                text += &format!(">r{i} x{newline}");
+                for width in [i % 91, 1700] {
+                    text.extend("GATTACA".chars().cycle().skip(i).take(width));
+                    text += newline;
+                }
+            }
+            text
+        };
+        for newline in ["\n", "\r\n", "\r"] {
+            for block_len in [700, 65_280] {
+                let text = lines(newline);
+                let file = bgzf(text.as_bytes(), block_len);
+                let chunks = chunks_of_pieces(reader(&file, 1 << 20));
+                assert!(chunks.len() > 3);
+                let joined: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.text).collect();
+                let expected = lines("\n").trim_start_matches('\u{feff}').to_owned();
+                assert!(joined == expected.as_bytes(), "{newline:?} {block_len}");
+            }
+        }
     }
 
     #[test]

@@ -8,24 +8,37 @@ use super::cut::{Cutter, Planned};
 use super::group::Group;
 use super::{Progress, Sink, Summary};
 use crate::error::{Error, Result};
+use crate::input::compression::Blocks;
 use crate::input::records::Parsed;
-use crate::input::text::{Chunk, TextReader};
+use crate::input::text::{Chunk, Piece, TextReader};
 
 /// Batches that are being filled or wait to be written.
 const BATCHES_AHEAD: u64 = 3;
 
-/// Chunks of a file that wait while an earlier file is being cut.
+/// Chunks, or runs of blocks, of a file that wait while an earlier file is
+/// being cut.
 const CHUNKS_AHEAD: usize = 2;
 
 /// A piece of work, with all it needs.
 // Few exist at a time, so their size matters less than one more box.
 #[allow(clippy::large_enum_variant)]
 pub(super) enum Job<'a> {
-    /// The next chunk of a file; the reader is missing where the file is not
+    /// The next piece of a file; the reader is missing where the file is not
     /// open yet.
     Read {
         source: usize,
         reader: Option<Box<TextReader>>,
+    },
+    /// Text of blocks that goes back to the reader they came from.
+    Join {
+        source: usize,
+        reader: Box<TextReader>,
+        text: Result<Vec<u8>>,
+    },
+    Inflate {
+        source: usize,
+        run: usize,
+        blocks: Blocks,
     },
     Parse {
         source: usize,
@@ -59,8 +72,13 @@ pub(super) enum Done<'a> {
     Read {
         source: usize,
         reader: Box<TextReader>,
-        chunk: Option<Chunk>,
+        piece: Piece,
         bytes: u64,
+    },
+    Inflated {
+        source: usize,
+        run: usize,
+        text: Result<Vec<u8>>,
     },
     /// A file that could not be opened or read.
     ReadFailed {
@@ -94,13 +112,19 @@ pub(super) enum Done<'a> {
 }
 
 enum Reader {
-    /// With the open file, or not opened yet.
-    Idle(Option<Box<TextReader>>),
+    Idle(Box<TextReader>),
+    /// A worker has it, or opens the file.
     Busy,
     /// At the end, with what the reader said.
     Ended(Result<Vec<String>>),
     /// The file is left out.
     Skipped,
+}
+
+enum RunState {
+    Packed(Blocks),
+    Inflating,
+    Text(Result<Vec<u8>>),
 }
 
 enum ChunkState {
@@ -112,6 +136,10 @@ enum ChunkState {
 /// A file that is being read.
 struct File {
     reader: Reader,
+    /// Runs of blocks, which become chunks.
+    runs: VecDeque<RunState>,
+    /// Number of the first of `runs` within the file.
+    first_run: usize,
     chunks: VecDeque<ChunkState>,
     /// Number of the first of `chunks` within the file.
     first_chunk: usize,
@@ -238,6 +266,8 @@ impl<'a> Board<'a> {
             .or_else(|| state.fill())
             .or_else(|| self.cut(state))
             .or_else(|| state.parse())
+            .or_else(|| state.join())
+            .or_else(|| state.inflate())
             .or_else(|| self.read(state))
     }
 
@@ -263,19 +293,17 @@ impl<'a> Board<'a> {
     fn read(&self, state: &mut State<'a>) -> Option<Job<'a>> {
         for (i, file) in state.files.iter_mut().enumerate() {
             let room = if i == 0 { CHUNKS_AHEAD + self.threads } else { CHUNKS_AHEAD };
-            if file.chunks.len() < room
-                && let Reader::Idle(reader) = &mut file.reader
+            if file.runs.len() + file.chunks.len() < room
+                && let Some(reader) = file.take_reader()
             {
-                let reader = reader.take();
-                file.reader = Reader::Busy;
-                return Some(Job::Read { source: state.first_file + i, reader });
+                return Some(Job::Read { source: state.first_file + i, reader: Some(reader) });
             }
         }
         while state.files.len() <= self.threads {
             let source = state.first_file + state.files.len();
             let is_skipped = *self.skipped.get(source)?;
             let reader = if is_skipped { Reader::Skipped } else { Reader::Busy };
-            state.files.push_back(File { reader, chunks: VecDeque::new(), first_chunk: 0 });
+            state.files.push_back(File::new(reader));
             if !is_skipped {
                 return Some(Job::Read { source, reader: None });
             }
@@ -285,6 +313,60 @@ impl<'a> Board<'a> {
 }
 
 impl File {
+    fn new(reader: Reader) -> Self {
+        Self {
+            reader,
+            runs: VecDeque::new(),
+            first_run: 0,
+            chunks: VecDeque::new(),
+            first_chunk: 0,
+        }
+    }
+
+    /// The reader, if it is there and `wanted`.
+    fn take_reader_if(&mut self, wanted: impl Fn(&TextReader) -> bool) -> Option<Box<TextReader>> {
+        match std::mem::replace(&mut self.reader, Reader::Busy) {
+            Reader::Idle(reader) if wanted(&reader) => Some(reader),
+            other => {
+                self.reader = other;
+                None
+            }
+        }
+    }
+
+    /// The reader, if it may read on: what follows the last blocks goes behind
+    /// their text.
+    fn take_reader(&mut self) -> Option<Box<TextReader>> {
+        let is_joined = self.runs.is_empty();
+        self.take_reader_if(|reader| is_joined || reader.is_blocked())
+    }
+
+    /// The reader and the text of the next blocks, if both are there.
+    fn take_text(&mut self) -> Option<(Box<TextReader>, Result<Vec<u8>>)> {
+        let Some(RunState::Text(_)) = self.runs.front() else {
+            return None;
+        };
+        let reader = self.take_reader_if(|_| true)?;
+        self.first_run += 1;
+        match self.runs.pop_front() {
+            Some(RunState::Text(text)) => Some((reader, text)),
+            _ => None,
+        }
+    }
+
+    fn note_piece(&mut self, mut reader: Box<TextReader>, piece: Piece) {
+        match piece {
+            Piece::Chunk(chunk) => self.chunks.push_back(ChunkState::Text(chunk)),
+            Piece::Blocks(blocks) => self.runs.push_back(RunState::Packed(blocks)),
+            Piece::Nothing => {}
+            Piece::End => {
+                self.reader = Reader::Ended(Ok(reader.take_warnings()));
+                return;
+            }
+        }
+        self.reader = Reader::Idle(reader);
+    }
+
     /// What the cutter can take of this file, which is the first.
     fn next_step(&mut self) -> Option<Step> {
         if let Some(ChunkState::Parsed(parsed)) = self.chunks.front_mut() {
@@ -341,16 +423,40 @@ impl<'a> State<'a> {
         None
     }
 
+    fn join(&mut self) -> Option<Job<'a>> {
+        for (i, file) in self.files.iter_mut().enumerate() {
+            if let Some((reader, text)) = file.take_text() {
+                return Some(Job::Join { source: self.first_file + i, reader, text });
+            }
+        }
+        None
+    }
+
+    fn inflate(&mut self) -> Option<Job<'a>> {
+        for (i, file) in self.files.iter_mut().enumerate() {
+            for (j, run) in file.runs.iter_mut().enumerate() {
+                if let RunState::Packed(_) = run
+                    && let RunState::Packed(blocks) = std::mem::replace(run, RunState::Inflating)
+                {
+                    let (source, run) = (self.first_file + i, file.first_run + j);
+                    return Some(Job::Inflate { source, run, blocks });
+                }
+            }
+        }
+        None
+    }
+
     fn note(&mut self, done: Done<'a>) {
         match done {
-            Done::Read { source, mut reader, chunk, bytes } => {
+            Done::Read { source, reader, piece, bytes } => {
                 self.progress.bytes_read += bytes;
-                let file = &mut self.files[source - self.first_file];
-                if let Some(chunk) = chunk {
-                    file.chunks.push_back(ChunkState::Text(chunk));
-                    file.reader = Reader::Idle(Some(reader));
-                } else {
-                    file.reader = Reader::Ended(Ok(reader.take_warnings()));
+                self.files[source - self.first_file].note_piece(reader, piece);
+            }
+            Done::Inflated { source, run, text } => {
+                // The file is gone if an earlier block of it was corrupt.
+                let file = source.checked_sub(self.first_file).map(|i| &mut self.files[i]);
+                if let Some(file) = file {
+                    file.runs[run - file.first_run] = RunState::Text(text);
                 }
             }
             Done::ReadFailed { source, error } => {

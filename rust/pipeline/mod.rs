@@ -2,7 +2,9 @@
 //!
 //! Five kinds of work, from the files to the sink:
 //!
-//! 1. *read*: the next chunk of text of a file, in order within the file;
+//! 1. *read*: the next chunk of text of a file, in order within the file; of a
+//!    BGZF file, the next blocks, which are inflated in any order and joined
+//!    to text in theirs;
 //! 2. *parse*: a chunk into records, in any order;
 //! 3. *cut*: records into windows, strictly in order;
 //! 4. *fill*: windows into groups of rows, in any order;

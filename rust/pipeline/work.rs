@@ -12,7 +12,7 @@ use super::{Plan, Progress, Sink, Summary};
 use crate::error::{Error, Result};
 use crate::input::discover::Source;
 use crate::input::stop::StopFlag;
-use crate::input::text::{Chunk, TextReader};
+use crate::input::text::{Piece, TextReader};
 use crate::windows::Windower;
 
 /// How often the caller hears of the progress.
@@ -83,9 +83,18 @@ impl<'a> Worker<'_, 'a> {
     fn work(&mut self, job: Job<'a>) -> Done<'a> {
         match job {
             Job::Read { source, reader } => match self.read(source, reader) {
-                Ok((reader, chunk, bytes)) => Done::Read { source, reader, chunk, bytes },
+                Ok((reader, piece, bytes)) => Done::Read { source, reader, piece, bytes },
                 Err(error) => Done::ReadFailed { source, error },
             },
+            Job::Join { source, mut reader, text } => {
+                match text.and_then(|text| reader.take_text(&text)) {
+                    Ok(piece) => Done::Read { source, reader, piece, bytes: 0 },
+                    Err(error) => Done::ReadFailed { source, error },
+                }
+            }
+            Job::Inflate { source, run, blocks } => {
+                Done::Inflated { source, run, text: blocks.inflate() }
+            }
             Job::Parse { source, chunk, text } => {
                 Done::Parsed { source, chunk, parsed: text.parse(self.plan.backend) }
             }
@@ -126,15 +135,15 @@ impl<'a> Worker<'_, 'a> {
         &self,
         source: usize,
         reader: Option<Box<TextReader>>,
-    ) -> Result<(Box<TextReader>, Option<Chunk>, u64)> {
+    ) -> Result<(Box<TextReader>, Piece, u64)> {
         let before = reader.as_ref().map_or(0, |reader| reader.bytes_read());
         let mut reader = match reader {
             Some(reader) => reader,
             None => Box::new(TextReader::open(&self.sources[source], &self.stop)?),
         };
-        let chunk = reader.next_chunk()?;
+        let piece = reader.next_piece()?;
         let bytes = reader.bytes_read() - before;
-        Ok((reader, chunk, bytes))
+        Ok((reader, piece, bytes))
     }
 }
 

@@ -16,7 +16,7 @@ const TRAILER_LEN: usize = 8;
 /// The extra field is at most 64 KiB; nobody needs as much for names.
 const HEADER_LEN_MAX: usize = 128 * 1024;
 /// Size of the member without data that ends a BGZF file.
-const BGZF_END_LEN: u64 = 28;
+pub(super) const BGZF_END_LEN: u64 = 28;
 
 const DEFLATE: u8 = 8;
 
@@ -33,7 +33,7 @@ pub(super) fn is_bgzf(header: &[u8]) -> bool {
 }
 
 /// The size that a BGZF member states.
-fn bgzf_member_len(header: &[u8]) -> Option<u64> {
+pub(super) fn bgzf_member_len(header: &[u8]) -> Option<u64> {
     match header.first_chunk::<BGZF_HEADER_LEN>()? {
         [0x1f, 0x8b, DEFLATE, flags, _, _, _, _, _, _, len, 0, b'B', b'C', 2, 0, low, high]
             if flags & FLAG_EXTRA != 0 && *len >= 6 =>
@@ -184,6 +184,7 @@ impl Codec for Gzip {
         self.crc.reset();
         self.part = Part::Header;
         self.member_len = 0;
+        self.stated_len = None;
         Ok(())
     }
 

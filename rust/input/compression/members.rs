@@ -60,6 +60,16 @@ impl Members {
         Self { format, codec, place: Place::Start, warning: None }
     }
 
+    /// Whether the last member was read to its end and no other was entered.
+    pub(super) fn is_between(&self) -> bool {
+        self.place == Place::Between
+    }
+
+    /// Takes note that the members up to here were read by someone else.
+    pub(super) fn pass_over(&mut self) -> Result<(), Fault> {
+        self.codec.restart()
+    }
+
     pub(super) fn take_warning(&mut self) -> Option<&'static str> {
         self.warning.take()
     }
@@ -77,6 +87,23 @@ impl Members {
                 self.enter_next(input)?;
                 continue;
             }
+            filled += self.read_member(input, &mut output[filled..])?;
+            if self.place == Place::Inside {
+                break;
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Like [`Self::read`], but stops at the end of the member at hand; 0 is
+    /// that end.
+    pub(super) fn read_member(
+        &mut self,
+        input: &mut InputBuffer,
+        output: &mut [u8],
+    ) -> Result<usize, Fault> {
+        let mut filled = 0;
+        while filled < output.len() && self.place == Place::Inside {
             let step = self.codec.step(input.buffered(), &mut output[filled..])?;
             input.consume(step.consumed);
             filled += step.produced;

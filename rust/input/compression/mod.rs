@@ -5,6 +5,7 @@
 //! this folder knows one format; `members` strings the parts of a file
 //! together.
 
+mod bgzf;
 mod buffer;
 mod bzip2;
 mod gzip;
@@ -27,6 +28,7 @@ use crate::error::{Error, Result, printable};
 use crate::input::discover::Source;
 use crate::input::stop::{StopFlag, StoppableFile};
 
+pub use bgzf::Blocks;
 use buffer::InputBuffer;
 use members::{Codec, Members};
 
@@ -186,6 +188,42 @@ impl Decoder {
             return Ok(count);
         }
         self.decode(buf).map_err(|fault| fault.into_error(&self.path, self.format))
+    }
+
+    /// Like [`Decoder::read`], but stops at the end of the member at hand; 0 is
+    /// that end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Decoder::read`].
+    pub fn read_member(&mut self, buf: &mut [u8]) -> Result<usize> {
+        let count = self.head.read(buf).map_err(|error| Error::io(&self.path, error))?;
+        match &mut self.members {
+            Some(members) if count == 0 => members
+                .read_member(&mut self.input, buf)
+                .map_err(|fault| fault.into_error(&self.path, self.format)),
+            _ => Ok(count),
+        }
+    }
+
+    /// The next blocks of a BGZF file, to be inflated elsewhere. `None` where
+    /// [`Decoder::read`] has to go on: within a member, at the end of the file,
+    /// and where other members than blocks follow.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the file cannot be read on.
+    pub fn take_blocks(&mut self) -> Result<Option<Blocks>> {
+        let Some(members) = self.members.as_mut().filter(|members| members.is_between()) else {
+            return Ok(None);
+        };
+        let blocks = Blocks::take(&self.path, &mut self.input).and_then(|blocks| {
+            if blocks.is_some() {
+                members.pass_over()?;
+            }
+            Ok(blocks)
+        });
+        blocks.map_err(|fault| fault.into_error(&self.path, self.format))
     }
 
     fn decode(&mut self, buf: &mut [u8]) -> std::result::Result<usize, Fault> {

@@ -165,8 +165,38 @@ fn decode_reader(reader: impl Read + Send + 'static, buf_len: usize) -> Result<D
     })
 }
 
+/// Takes what can be taken of a BGZF file as blocks.
+fn decode_apart(bytes: &[u8]) -> Result<Decoded> {
+    let mut decoder = Decoder::from_reader("x.fa".into(), Box::new(Cursor::new(bytes.to_vec())))?;
+    let mut buf = vec![0; 4096];
+    let mut text = Vec::new();
+    loop {
+        match decoder.read_member(&mut buf)? {
+            0 => break,
+            count => text.extend(&buf[..count]),
+        }
+    }
+    while let Some(blocks) = decoder.take_blocks()? {
+        text.extend(blocks.inflate()?);
+    }
+    loop {
+        match decoder.read(&mut buf)? {
+            0 => break,
+            count => text.extend(&buf[..count]),
+        }
+    }
+    Ok(Decoded {
+        format: decoder.format(),
+        text,
+        warnings: decoder.take_warnings(),
+        compressed_bytes: decoder.compressed_bytes(),
+    })
+}
+
 fn decode(bytes: &[u8]) -> Result<Decoded> {
-    decode_reader(Cursor::new(bytes.to_vec()), 4096)
+    let decoded = decode_reader(Cursor::new(bytes.to_vec()), 4096);
+    assert_eq!(decode_apart(bytes).ok().as_ref(), decoded.as_ref().ok());
+    decoded
 }
 
 /// Decodes what must be sound and silent.
@@ -377,6 +407,32 @@ fn bgzf_without_its_last_block_is_a_warning() {
 }
 
 #[test]
+fn blocks_are_handed_out_whole() {
+    let text: Vec<u8> = b"ACGTTGCA".repeat(400_000);
+    let file = [bgzf(&text, 65_280), bgzf(&text, 1000)].concat();
+    let reader = Box::new(Cursor::new(file));
+    let mut decoder = Decoder::from_reader("x.fa".into(), reader).unwrap();
+    let mut buf = vec![0; 1 << 17];
+    let mut decoded = Vec::new();
+    loop {
+        match decoder.read_member(&mut buf).unwrap() {
+            0 => break,
+            count => decoded.extend(&buf[..count]),
+        }
+    }
+    assert_eq!(decoded.len(), 65_280);
+    let mut runs = 0;
+    while let Some(blocks) = decoder.take_blocks().unwrap() {
+        decoded.extend(blocks.inflate().unwrap());
+        runs += 1;
+    }
+    assert!(decoded == [&text[..], &text].concat());
+    assert!(runs > 3, "{runs} runs");
+    assert_eq!(decoder.read(&mut buf).unwrap(), 0);
+    assert_eq!(decoder.take_warnings(), [""; 0]);
+}
+
+#[test]
 fn zero_padding_is_read_over_where_the_format_allows_it() {
     for bytes in [gzip(TEXT), bgzf(TEXT, 20)] {
         for zeros in [1, 2, 5, 512, 600_000] {
@@ -512,6 +568,30 @@ proptest! {
     ) {
         let start = &magic.1[..keep.min(magic.1.len())];
         let _ = decode(&[start, &noise].concat());
+    }
+
+    #[test]
+    fn blocks_taken_apart_give_what_reading_gives(
+        members in prop::collection::vec((0_usize..4, 0_usize..3000), 1..12),
+        cut in 0_usize..2000,
+        changed in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut file = bgzf_block(b">a");
+        for (kind, len) in members {
+            let text = b"\nGATTACA".repeat(len / 8);
+            match kind {
+                0 => file.extend(gzip(&text)),
+                1 => file.extend(BGZF_END),
+                _ => file.extend(bgzf_block(&text)),
+            }
+        }
+        if let Some(changed) = changed {
+            let at = changed.index(file.len());
+            file[at] ^= 0x10;
+        } else {
+            file.truncate(file.len() - cut.min(file.len() / 2));
+        }
+        let _ = decode(&file);
     }
 
     #[test]
