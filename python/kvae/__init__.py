@@ -13,6 +13,7 @@ from kvae._core import __version__
 from kvae.errors import KvaeError
 
 if TYPE_CHECKING:
+    from kvae.comparison import Comparison, compare
     from kvae.encoding import encode
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Block",
+    "Comparison",
     "FeatureStore",
     "FeaturizeResult",
     "KmerVAE",
@@ -29,6 +31,7 @@ __all__ = [
     "Layout",
     "TrainResult",
     "__version__",
+    "compare",
     "count_kmers",
     "encode",
     "featurize",
@@ -39,11 +42,13 @@ __all__ = [
 
 _HOME = {
     "Block": "kvae.layout",
+    "Comparison": "kvae.comparison",
     "FeatureStore": "kvae.store",
     "FeaturizeResult": "kvae.featurizing",
     "KmerVAE": "kvae.model",
     "Layout": "kvae.layout",
     "TrainResult": "kvae.training",
+    "compare": "kvae.comparison",
     "count_kmers": "kvae.featurizing",
     "encode": "kvae.encoding",
     "featurize": "kvae.featurizing",

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from kvae.cli.compare import compare
 from kvae.cli.demo import demo
 from kvae.cli.encode import encode
 from kvae.cli.featurize import featurize
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(featurize)
 app.command()(train)
 app.command(no_args_is_help=True)(encode)
+app.command(no_args_is_help=True)(compare)
 app.command()(demo)
 
 
