@@ -10,7 +10,7 @@ import torch
 
 from kvae.model.decoder import Decoded
 from kvae.model.encoder import Latent
-from kvae.model.losses import TargetReader
+from kvae.model.targets import TargetReader
 from small import PSEUDOCOUNT, make_layout, small_model
 
 Space = Literal["linear", "log"]
@@ -88,13 +88,13 @@ def loop_parts(x: torch.Tensor, out: Decoded, space: Space) -> dict[str, float]:
     present = [c for c in cells() if PRESENT[c[0]][c[1]]]
     parts = {}
     if out.gate_logit is None:
-        parts["valMSE"] = mean((out.value[b, k].item() - wanted[b][k]) ** 2 for b, k in cells())
+        parts["mse7"] = mean((out.value[b, k].item() - wanted[b][k]) ** 2 for b, k in cells())
     else:
         chance = {c: sigmoid(out.gate_logit[c].item()) for c in cells()}
         parts["BCE"] = mean(
             -math.log(chance[c] if PRESENT[c[0]][c[1]] else 1.0 - chance[c]) for c in cells()
         )
-        parts["valMSE"] = mean((out.value[b, k].item() - wanted[b][k]) ** 2 for b, k in present)
+    parts["valMSE"] = mean((out.value[b, k].item() - wanted[b][k]) ** 2 for b, k in present)
     for name, start, size in (("4-mers", 6, 3), ("3-mers", 9, 2)):
         parts[f"mse{name[0]}"] = mean(
             (out.dense[name][b, k].item() - target[b, start + k].item()) ** 2

@@ -25,7 +25,8 @@ from kvae.config import LossConfig
 from kvae.layout import Layout
 from kvae.model.decoder import Decoded
 from kvae.model.encoder import Latent
-from kvae.model.losses import TargetReader, negative_elbo, reconstruction_loss
+from kvae.model.losses import negative_elbo, reconstruction_loss
+from kvae.model.targets import TargetReader
 from kvae.training.baselines import scan
 from kvae.training.metrics import EpochSums
 from kvae.training.progress import TrainProgress
@@ -39,7 +40,7 @@ def test_metrics_against_loops(space: Space, gated: bool) -> None:
     x, out, latent = hand_made_rows(), hand_made_output(space, gated), hand_made_latent()
     read_target = reader(space, threshold=2.5e-4)
     config = LossConfig(bce_weight=2.0, w7=1.5)
-    sums = EpochSums(config, 0.5, 11, PSEUDOCOUNT)
+    sums = EpochSums(config, 0.5, 11, PSEUDOCOUNT, at_thresholds=True)
     # Two batches of unequal size: the result must be that of the rows together.
     for part in (slice(0, 1), slice(1, 3)):
         decoded = Decoded(
@@ -58,6 +59,7 @@ def test_metrics_against_loops(space: Space, gated: bool) -> None:
     log_target = x[:, 1:6].double()
     target = torch.tensor(FREQUENCY) if space == "linear" else log_target
     output: dict[tuple[int, int], float] = {}
+    out_frequency: dict[tuple[int, int], float] = {}
     log_output: dict[tuple[int, int], float] = {}
     for b, k in cells():
         value = out.value[b, k].item()
@@ -66,6 +68,7 @@ def test_metrics_against_loops(space: Space, gated: bool) -> None:
             floor = 0.0 if space == "linear" else math.log(PSEUDOCOUNT)
             value = gate * value + (1.0 - gate) * floor
         output[b, k] = (value - target[b, k].item()) ** 2
+        out_frequency[b, k] = value if space == "linear" else math.exp(value) - PSEUDOCOUNT
         log_value = math.log(value + PSEUDOCOUNT) if space == "linear" else value
         log_output[b, k] = (log_value - log_target[b, k].item()) ** 2
     present = [c for c in cells() if PRESENT[c[0]][c[1]]]
@@ -90,7 +93,16 @@ def test_metrics_against_loops(space: Space, gated: bool) -> None:
     }
     if out.gate_logit is not None:
         hits = [(out.gate_logit[b, k].item() > 0.0) == PRESENT[b][k] for b, k in cells()]
-        expected["gateAcc"] = mean(hits)
+    else:
+        hits = [(out_frequency[b, k] > 2.5e-4) == PRESENT[b][k] for b, k in cells()]
+    expected["gateAcc"] = mean(hits)
+    # The second threshold is a frequency of the rows, up to float32's rounding of it.
+    frequency = read_target(x).frequency
+    for threshold in ("1e-5", "2e-4", "5e-4"):
+        cut = float(threshold)
+        expected[f"outAcc@{threshold}"] = mean(
+            (out_frequency[c] > cut) == (frequency[c].item() > cut) for c in cells()
+        )
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=2e-4, abs=1e-12), name
@@ -110,6 +122,10 @@ def test_baselines_against_loops(layout: Layout) -> None:
         found = scores[part]
         share = present[rows].mean()
         assert found["gateAcc_majority"] == pytest.approx(max(share, 1.0 - share))
+        for threshold in ("1e-5", "2e-4", "5e-4"):
+            above = (frequency[rows] > float(threshold)).mean()
+            majority = max(above, 1.0 - above)
+            assert found[f"outAcc@{threshold}_majority"] == pytest.approx(majority)
         guess = present[train].mean(axis=0) > 0.5
         assert found["gateAcc_per_kmer_majority"] == pytest.approx((present[rows] == guess).mean())
         rate = present[train].mean(axis=0).clip(0.5 / len(train), 1.0 - 0.5 / len(train))

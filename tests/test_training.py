@@ -81,7 +81,20 @@ def test_epoch_line_speaks_the_terms_of_the_log(finished: Finished) -> None:
     assert len(progress.lines) == 6
     for term in ("epoch 1/6 loss", "(val", "KL", "BCE", "gateAcc", "(majority", "per-k-mer"):
         assert term in progress.lines[0]
-    for term in ("valMSE", "(constant", "4-mer", "3-mer", "GC", "active", "/12", "lr 0.005"):
+    for term in (
+        "valMSE",
+        "(constant",
+        "4-mer",
+        "3-mer",
+        "GC",
+        "active",
+        "/12",
+        "lr 0.005",
+        "nz",
+        "z",
+    ):
+        assert term in progress.lines[0]
+    for term in ("avgPresent", "outMSE", "pres/abs", "nz", "z", "%nz", "rows/param"):
         assert term in progress.lines[0]
     assert any("rows to train" in message for message in progress.messages)
 
@@ -92,6 +105,8 @@ def test_metrics_carry_every_figure_with_its_baseline(finished: Finished) -> Non
     names |= {"outMSE_present", "outMSE_absent", "gateAcc", "avgPresent", "nz", "z", "%nz"}
     names |= {"gateAcc_majority", "gateAcc_per_kmer_majority", "valMSE_constant"}
     names |= {"mse4_constant", "active_units"}
+    thresholds = {f"outAcc@{t}" for t in ("1e-5", "2e-4", "5e-4")}
+    assert thresholds | {f"{name}_majority" for name in thresholds} <= record["validation"].keys()
     for part in ("train", "validation"):
         assert names <= record[part].keys()
         assert all(math.isfinite(value) for value in record[part].values())
@@ -212,7 +227,7 @@ def test_running_statistics_of_a_short_run_are_those_of_its_batches(
     model = KmerVAE.load(tmp_path / "run" / "model.safetensors", layout=store.layout)
     first = model.encoder.branches["3-mers"]
     assert isinstance(first, nn.Sequential)
-    x = torch.from_numpy(store.data[split.train]) - random_row(store.layout)
+    x = torch.from_numpy(store.data[split.train]) - random_row(store.layout, math.log(1e-6))
     inputs = torch.cat([x[:, 117:125], x[:, 125:126], x[:, :1]], dim=1)
     expected = first[0](inputs).mean(dim=0)
     # A single step has seen every row, so its means are the running ones.
@@ -249,8 +264,12 @@ def test_a_model_without_a_gate_trains_too(store: MemoryStore, tmp_path: Path) -
     )
     progress = Record()
     run(store, tmp_path / "run", config=config, progress=progress)
-    assert "gateAcc" not in lines(tmp_path / "run")[0]["validation"]
+    scores = lines(tmp_path / "run")[0]["validation"]
+    assert "BCE" not in scores
     assert "BCE" not in progress.lines[0]
+    # The values are the output, so they are right where the output is.
+    assert scores["valMSE"] == pytest.approx(scores["outMSE_present"], rel=1e-6)
+    assert 0.0 <= scores["gateAcc"] <= 1.0
 
 
 def test_another_programs_folder_is_never_replaced(store: MemoryStore, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Named designs: data, not code.
+"""Named designs: data, not code. Their order is that of the design log.
 
 A preset is a model with the loss it was designed for. Training settings are not
 part of it: they depend on the machine and the amount of data.
@@ -9,10 +9,12 @@ from __future__ import annotations
 from kvae.config import (
     BranchConfig,
     DecoderConfig,
+    DenseReadout,
     DotReadout,
     EncoderConfig,
     Frozen,
     LossConfig,
+    LowRankReadout,
     ModelConfig,
     SparseBranchConfig,
 )
@@ -26,36 +28,124 @@ class Preset(Frozen):
     loss: LossConfig
 
 
-# Gated embedding dot product with linear 7-mer frequencies: 6,954,379 parameters.
-_DOT = Preset(
+# What all designs of the log but the first have in common.
+_BRANCHES = (
+    BranchConfig(block="7-mers", hidden=(512, 256)),
+    BranchConfig(block="4-mers", hidden=(128, 64)),
+    BranchConfig(block="3-mers", hidden=(64, 32)),
+)
+_DENSE = (
+    BranchConfig(block="4-mers", hidden=(64, 128)),
+    BranchConfig(block="3-mers", hidden=(32, 64)),
+)
+_SHARED = (512, 352)
+
+# The first request: wide layers, mirrored; 94,490,195 parameters.
+_OUTLINE = Preset(
     model=ModelConfig(
         encoder=EncoderConfig(
             branches=(
-                BranchConfig(block="7-mers", hidden=(512, 256)),
-                BranchConfig(block="4-mers", hidden=(128, 64)),
-                BranchConfig(block="3-mers", hidden=(64, 32)),
+                BranchConfig(block="7-mers", hidden=(4096, 2048)),
+                BranchConfig(block="4-mers", hidden=(64, 32)),
+                BranchConfig(block="3-mers", hidden=(16, 8)),
             ),
-            shared=(512,),
+            shared=(1024, 512),
         ),
         latent=512,
         decoder=DecoderConfig(
-            shared=(512, 352),
+            shared=(512, 1024, 2088),
             sparse=SparseBranchConfig(
-                value_hidden=(512,),
-                gate_hidden=(256,),
-                readout=DotReadout(embedding=64),
+                value_hidden=(2048, 4096), gate_hidden=None, readout=DenseReadout()
             ),
             dense=(
-                BranchConfig(block="4-mers", hidden=(64, 128)),
-                BranchConfig(block="3-mers", hidden=(32, 64)),
+                BranchConfig(block="4-mers", hidden=(32, 64)),
+                BranchConfig(block="3-mers", hidden=(8, 16)),
             ),
+        ),
+        output_space="log",
+    ),
+    loss=LossConfig(),
+)
+
+# Narrower and deeper, the branches more alike in width; 19,065,099 parameters.
+_DEEP = Preset(
+    model=ModelConfig(
+        encoder=EncoderConfig(
+            branches=(BranchConfig(block="7-mers", hidden=(1024, 512, 256)), *_BRANCHES[1:]),
+            shared=(512,),
+        ),
+        latent=256,
+        decoder=DecoderConfig(
+            shared=_SHARED,
+            sparse=SparseBranchConfig(
+                value_hidden=(256, 512, 1024), gate_hidden=None, readout=DenseReadout()
+            ),
+            dense=_DENSE,
+        ),
+        output_space="log",
+    ),
+    loss=LossConfig(),
+)
+
+# A gate beside the values, each with a pathway of its own; 18,725,643 parameters.
+_SLIM = Preset(
+    model=ModelConfig(
+        encoder=EncoderConfig(branches=_BRANCHES, shared=(512,)),
+        latent=256,
+        decoder=DecoderConfig(
+            shared=_SHARED,
+            sparse=SparseBranchConfig(
+                value_hidden=(512, 1024), gate_hidden=(256, 512), readout=DenseReadout()
+            ),
+            dense=_DENSE,
+        ),
+        output_space="log",
+    ),
+    loss=LossConfig(),
+)
+
+# A bottleneck before each of the wide outputs; 8,830,475 parameters.
+_LOWRANK = Preset(
+    model=ModelConfig(
+        encoder=EncoderConfig(branches=_BRANCHES, shared=(512,)),
+        latent=512,
+        decoder=DecoderConfig(
+            shared=_SHARED,
+            sparse=SparseBranchConfig(
+                value_hidden=(512, 1024), gate_hidden=(256, 512), readout=LowRankReadout(rank=128)
+            ),
+            dense=_DENSE,
+        ),
+        output_space="log",
+    ),
+    loss=LossConfig(),
+)
+
+# Gated embedding dot product with linear 7-mer frequencies: 6,954,379 parameters.
+_DOT = Preset(
+    model=ModelConfig(
+        encoder=EncoderConfig(branches=_BRANCHES, shared=(512,)),
+        latent=512,
+        decoder=DecoderConfig(
+            shared=_SHARED,
+            sparse=SparseBranchConfig(
+                value_hidden=(512,), gate_hidden=(256,), readout=DotReadout(embedding=64)
+            ),
+            dense=_DENSE,
         ),
         output_space="linear",
     ),
+    # The log's validation losses fit a weight of 2 and a KL of 72 to 85 nats.
     loss=LossConfig(bce_weight=2.0),
 )
 
-PRESETS: dict[str, Preset] = {"dot": _DOT}
+PRESETS: dict[str, Preset] = {
+    "outline": _OUTLINE,
+    "deep": _DEEP,
+    "slim": _SLIM,
+    "lowrank": _LOWRANK,
+    "dot": _DOT,
+}
 
 
 def get_preset(name: str) -> Preset:

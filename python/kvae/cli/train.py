@@ -26,12 +26,31 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Design of the model.", show_default=defaults.PRESET, rich_help_panel=MODEL
+            help="Design: outline, deep, slim, lowrank or dot.",
+            show_default=defaults.PRESET,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML or JSON file with what differs from its preset; a run's config.json is one.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one key of the configuration, such as decoder.kind=lowrank or "
+            "loss.beta=2; may be repeated.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     latent: Annotated[
         int | None,
-        typer.Option(help="Latent units.", show_default="the preset's: 512", rich_help_panel=MODEL),
+        typer.Option(help="Latent units.", show_default="the preset's", rich_help_panel=MODEL),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -91,6 +110,7 @@ def train(
     cleanly.
     """
     from kvae.cli.reporting import TerminalProgress
+    from kvae.config import read_setting
     from kvae.training.run import TrainingInterrupted
     from kvae.training.run import train as run_training
 
@@ -100,6 +120,8 @@ def train(
                 features,
                 output,
                 preset=preset,
+                config=config,
+                settings=dict(map(read_setting, settings or [])),
                 epochs=epochs,
                 batch_size=batch_size,
                 lr=lr,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kvae.model.decoder import Decoded
 from kvae.model.encoder import Latent
-from kvae.model.losses import Elbo, Target
+from kvae.model.losses import Elbo
+from kvae.model.targets import Target
 from kvae.model.vae import KmerVAE
 
 __all__ = ["Decoded", "Elbo", "KmerVAE", "Latent", "Target"]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kvae.model.layers import find_block, hidden_stack
+from kvae.model.layers import find_block, hidden_stack, log_floor
 from kvae.model.readout import build_readout
 
 if TYPE_CHECKING:
     from kvae.config import BranchConfig, ModelConfig, SparseBranchConfig
-    from kvae.layout import Layout
+    from kvae.layout import Block, Layout
 
 # A genome of unknown composition: half of its bases are G or C.
 _UNIFORM_GC = math.log(0.5)
@@ -67,14 +67,14 @@ class SparseBranch(nn.Module):
     """Branch of the 7-mers: a value pathway, a gate pathway beside it, and a GC head."""
 
     def __init__(
-        self, branch: SparseBranchConfig, n_in: int, n_out: int, config: ModelConfig
+        self, branch: SparseBranchConfig, n_in: int, block: Block, config: ModelConfig
     ) -> None:
         super().__init__()
         # softplus(-ln n) is 1/n to four digits: the uniform profile in both spaces.
-        uniform = -math.log(n_out)
+        uniform = -math.log(block.size)
         n_value = branch.value_hidden[-1]
         self.value = hidden_stack((n_in, *branch.value_hidden), config)
-        self.value_readout = build_readout(branch.readout, n_value, n_out, uniform)
+        self.value_readout = build_readout(branch.readout, n_value, block, uniform)
         self.gc = nn.Linear(n_value, 1)
         nn.init.constant_(self.gc.bias, _UNIFORM_GC)
         self.gate: nn.Module | None = None
@@ -82,7 +82,7 @@ class SparseBranch(nn.Module):
         if branch.gate_hidden is not None:
             n_gate = branch.gate_hidden[-1]
             self.gate = hidden_stack((n_in, *branch.gate_hidden), config)
-            self.gate_readout = build_readout(branch.readout, n_gate, n_out, 0.0)
+            self.gate_readout = build_readout(branch.readout, n_gate, block, 0.0)
 
     def forward(self, h_BH: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Value logits and gate logits (rows, 8192), log GC (rows, 1)."""
@@ -117,11 +117,11 @@ class Decoder(nn.Module):
         super().__init__()
         decoder = config.decoder
         self._space = config.output_space
-        self._floor = math.log(layout.pseudocount)
+        self._floor = log_floor(config, layout)
         self.shared = hidden_stack((config.latent, *decoder.shared), config)
         n_shared = decoder.shared[-1]
         sparse = find_block(layout, decoder.sparse.block)
-        self.sparse = SparseBranch(decoder.sparse, n_shared, sparse.size, config)
+        self.sparse = SparseBranch(decoder.sparse, n_shared, sparse, config)
         self.dense = nn.ModuleDict(
             {
                 branch.block: DenseBranch(

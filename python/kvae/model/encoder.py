@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from kvae.model.layers import find_block, hidden_stack, random_row
+from kvae.model.layers import find_block, hidden_stack, log_floor, random_row
 
 if TYPE_CHECKING:
     from kvae.config import ModelConfig
@@ -65,6 +65,8 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()
         encoder = config.encoder
+        self._floor = log_floor(config, layout)
+        self._clips = config.log_floor is not None
         context = [find_block(layout, name).slice for name in encoder.context]
         n_context = sum(part.stop - part.start for part in context)
         self._inputs: dict[str, list[slice]] = {}
@@ -75,7 +77,7 @@ class Encoder(nn.Module):
             self.branches[branch.block] = hidden_stack(
                 (block.size + n_context, *branch.hidden), config
             )
-        self.register_buffer("reference", random_row(layout), persistent=False)
+        self.register_buffer("reference", random_row(layout, self._floor), persistent=False)
         n_concat = sum(branch.hidden[-1] for branch in encoder.branches)
         self.shared = hidden_stack((n_concat, *encoder.shared), config)
         self.mean = nn.Linear(encoder.shared[-1], config.latent)
@@ -83,6 +85,8 @@ class Encoder(nn.Module):
 
     def forward(self, x_BF: Tensor) -> Latent:
         """Encode feature rows of shape (rows, fields)."""
+        if self._clips:
+            x_BF = x_BF.clamp(min=self._floor)
         x_BF = x_BF - self.reference
         branches_BH = [
             branch(torch.cat([x_BF[:, part] for part in self._inputs[name]], dim=1))

@@ -52,11 +52,18 @@ def find_block(layout: Layout, name: str) -> Block:
     raise KvaeError(f"the model needs the block {name}, the features have: {present}")
 
 
-def random_row(layout: Layout, n_bases: int = 5_000) -> Tensor:
+def log_floor(config: ModelConfig, layout: Layout) -> float:
+    """Log frequency that stands for a k-mer that does not occur."""
+    lowest = math.log(layout.pseudocount)
+    return lowest if config.log_floor is None else max(config.log_floor, lowest)
+
+
+def random_row(layout: Layout, absent: float, n_bases: int = 5_000) -> Tensor:
     """Features to expect of a random sequence, shape (fields,).
 
     A k-mer is present with probability ``p = 1 - exp(-n_bases / size)``, and the
-    present ones share the frequency evenly.
+    present ones share the frequency evenly; the others have the log frequency
+    ``absent``.
     """
     # On the CPU even where a model is built on the meta device: this is no weight.
     row_F = torch.empty(layout.n_fields, device="cpu")
@@ -65,6 +72,5 @@ def random_row(layout: Layout, n_bases: int = 5_000) -> Tensor:
     for block in layout.blocks:
         if block.k is not None:
             p = -math.expm1(-n_bases / block.size)
-            absent = math.log(layout.pseudocount)
             row_F[block.slice] = (1.0 - p) * absent - p * math.log(p * block.size)
     return row_F

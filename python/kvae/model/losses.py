@@ -1,13 +1,14 @@
-"""Reconstruction targets and the negative ELBO.
+"""The negative ELBO and what it is made of.
 
-The four groups of a row (7-mers, 4-mers, 3-mers, GC) count alike, whatever
-their number of fields::
+The groups of a row (7-mers, 4-mers, 3-mers, GC) count alike, whatever their
+number of fields::
 
     reconstruction = (w7 L7 + L4 + L3 + Lgc) * n_target / (w7 + 3)
 
 L4, L3 and Lgc are mean squared errors of log frequencies. L7 is the binary
 cross-entropy of presence plus the mean squared error of the values of the
 7-mers that are present; without a gate it is the mean squared error over all.
+`kvae.config.LossConfig` can add to these or take their place.
 """
 
 from __future__ import annotations
@@ -20,83 +21,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kvae.errors import KvaeError
-from kvae.model.layers import find_block
-
 if TYPE_CHECKING:
-    from kvae.config import LossConfig, ModelConfig
-    from kvae.layout import Layout
+    from kvae.config import LossConfig
     from kvae.model.decoder import Decoded
     from kvae.model.encoder import Latent
+    from kvae.model.targets import Target
 
 Scalar = TypeVar("Scalar", Tensor, float)
 
+# Keeps the cosine of an output of zeros finite, as in the log.
+_COSINE_EPS = 1e-8
+
 
 @dataclass(frozen=True)
-class Target:
-    """What the decoder of a row should say.
+class Mean:
+    """A mean as its sum and count, so that those of several batches can be pooled."""
 
-    Attributes
-    ----------
-    log_frequency
-        Log frequencies of the 7-mers as stored, shape (rows, 8192).
-    frequency
-        The same as frequencies: exp(log) minus the pseudocount, at least 0.
-    present
-        Where the frequency exceeds the presence threshold (bool).
-    value
-        The target of the values: frequencies or log frequencies.
-    dense
-        Log frequencies of the other blocks by name.
-    gc
-        Log GC fraction, shape (rows, 1).
-    """
+    total: Tensor
+    count: Tensor
 
-    log_frequency: Tensor
-    frequency: Tensor
-    present: Tensor
-    value: Tensor
-    dense: dict[str, Tensor]
-    gc: Tensor
-
-
-class TargetReader:
-    """Reads the target out of feature rows; knows the layout and the threshold."""
-
-    def __init__(self, config: ModelConfig, layout: Layout) -> None:
-        self._sparse = find_block(layout, config.decoder.sparse.block).slice
-        self._dense = {
-            branch.block: find_block(layout, branch.block).slice for branch in config.decoder.dense
-        }
-        self._gc = find_block(layout, "gc").slice
-        self._pseudocount = layout.pseudocount
-        self._threshold = config.presence_threshold
-        self._linear = config.output_space == "linear"
-        self.n_target = layout.target.stop - layout.target.start
-        position = layout.target.start
-        for part in (self._sparse, *self._dense.values(), self._gc):
-            if part.start != position:
-                break
-            position = part.stop
-        if position != layout.target.stop:
-            wanted = [b.name for b in layout.blocks if b.k and b.stop <= layout.target.stop]
-            raise KvaeError(
-                f"the decoder needs one branch for each of {', '.join(wanted)}, in this order"
-            )
-
-    def __call__(self, x_BF: Tensor) -> Target:
-        """Target of feature rows of shape (rows, fields)."""
-        x_BF = x_BF.float()
-        log_BK = x_BF[:, self._sparse]
-        frequency_BK = log_BK.exp().sub_(self._pseudocount).clamp_(min=0.0)
-        return Target(
-            log_frequency=log_BK,
-            frequency=frequency_BK,
-            present=frequency_BK > self._threshold,
-            value=frequency_BK if self._linear else log_BK,
-            dense={name: x_BF[:, part] for name, part in self._dense.items()},
-            gc=x_BF[:, self._gc],
-        )
+    @property
+    def value(self) -> Tensor:
+        """The mean, 0 where there is nothing to average."""
+        return self.total / self.count.clamp(min=1.0)
 
 
 def dense_name(block: str) -> str:
@@ -104,43 +51,88 @@ def dense_name(block: str) -> str:
     return f"mse{block.removesuffix('-mers')}"
 
 
-def loss_parts(decoded: Decoded, target: Target) -> dict[str, Tensor]:
-    """Mean errors of each group over a batch, all scalars.
+def cosine_name(block: str) -> str:
+    """Name of a block's cosine distance: ``cos4`` for ``4-mers``."""
+    return f"cos{block.removesuffix('-mers')}"
 
-    ``BCE`` (with a gate only) and ``valMSE`` make up the 7-mers, ``mse4``,
-    ``mse3`` and ``mse_gc`` are the other groups.
+
+def loss_terms(decoded: Decoded, target: Target, config: LossConfig) -> dict[str, Mean]:
+    """Errors of each group over a batch.
+
+    Returns
+    -------
+    dict
+        ``valMSE``, the squared error of the values of present 7-mers; ``BCE``
+        of presence with a gate, without one ``mse7`` over all 7-mers (and
+        ``mse7_weighted``, where absent ones count less); ``mse4``, ``mse3`` and
+        ``mse_gc``. Where the loss uses them, also the cosine distances ``cos7``,
+        ``cos4`` and ``cos3``, and ``excess_absent``, the squared error of the
+        absent 7-mers whose output is too large.
     """
-    error_BK = (decoded.value.float() - target.value).square_()
-    parts: dict[str, Tensor] = {}
+    value_BK = decoded.value.float()
+    error_BK = (value_BK - target.value).square()
+    present_BK = target.present.float()
+    n_cells = present_BK.new_tensor(float(present_BK.numel()))
+    n_rows = present_BK.new_tensor(float(len(present_BK)))
+    n_present = present_BK.sum()
+    terms = {"valMSE": Mean((error_BK * present_BK).sum(), n_present)}
     if decoded.gate_logit is None:
-        parts["valMSE"] = error_BK.mean()
+        terms["mse7"] = Mean(error_BK.sum(), n_cells)
+        if config.zero_weight != 1.0:
+            weight_BK = present_BK + (1.0 - present_BK) * config.zero_weight
+            terms["mse7_weighted"] = Mean((error_BK * weight_BK).sum(), n_cells)
     else:
-        present_BK = target.present.float()
-        parts["BCE"] = functional.binary_cross_entropy_with_logits(
-            decoded.gate_logit.float(), present_BK
+        bce = functional.binary_cross_entropy_with_logits(
+            decoded.gate_logit.float(), present_BK, reduction="sum"
         )
-        n_present = present_BK.sum().clamp(min=1.0)
-        parts["valMSE"] = (error_BK * present_BK).sum() / n_present
+        terms["BCE"] = Mean(bce, n_cells)
+    if config.cosine_weight > 0.0 or config.zero_penalty > 0.0:
+        out_BK = decoded.kmers().float()
+    if config.cosine_weight > 0.0:
+        terms["cos7"] = Mean(_cosine_distance(out_BK, target.value).sum(), n_rows)
+    if config.zero_penalty > 0.0:
+        excess_BK = (out_BK - target.value).relu().square() * (1.0 - present_BK)
+        terms["excess_absent"] = Mean(excess_BK.sum(), n_cells - n_present)
     for name, log_BK in decoded.dense.items():
-        parts[dense_name(name)] = functional.mse_loss(log_BK.float(), target.dense[name])
-    parts["mse_gc"] = functional.mse_loss(decoded.gc.float(), target.gc)
-    return parts
+        wanted_BK = target.dense[name]
+        error = (log_BK.float() - wanted_BK).square().sum()
+        terms[dense_name(name)] = Mean(error, n_rows * wanted_BK.shape[1])
+        if config.cosine_weight > 0.0:
+            distance_B = _cosine_distance(log_BK.float(), wanted_BK)
+            terms[cosine_name(name)] = Mean(distance_B.sum(), n_rows)
+    terms["mse_gc"] = Mean((decoded.gc.float() - target.gc).square().sum(), n_rows)
+    return terms
+
+
+def _cosine_distance(a_BK: Tensor, b_BK: Tensor) -> Tensor:
+    """One minus the cosine of each pair of rows."""
+    norms_B: Tensor = torch.linalg.vector_norm(a_BK, dim=1) * torch.linalg.vector_norm(b_BK, dim=1)
+    return 1.0 - (a_BK * b_BK).sum(dim=1) / (norms_B + _COSINE_EPS)
 
 
 def reconstruction_loss(parts: Mapping[str, Scalar], n_target: int, config: LossConfig) -> Scalar:
-    """Weigh the group errors of `loss_parts` into one number.
+    """Weigh the means of `loss_terms` into one number.
 
     Works on tensors in training and on floats where an epoch's exact means are
     combined.
     """
-    l7 = parts["valMSE"]
     if "BCE" in parts:
-        l7 = l7 + config.bce_weight * parts["BCE"]
-    others = [value for name, value in parts.items() if name not in ("BCE", "valMSE")]
-    total = config.w7 * l7
-    for value in others:
-        total = total + value
-    return total * (n_target / (config.w7 + len(others)))
+        l7 = config.mse_weight * parts["valMSE"] + config.bce_weight * parts["BCE"]
+    else:
+        l7 = config.mse_weight * parts.get("mse7_weighted", parts["mse7"])
+    if "cos7" in parts:
+        l7 = l7 + config.cosine_weight * parts["cos7"]
+    if "excess_absent" in parts:
+        l7 = l7 + config.zero_penalty * parts["excess_absent"]
+    total = config.w7 * l7 + parts["mse_gc"]
+    dense = [name for name in parts if name.startswith("mse") and name[3:].isdigit()]
+    dense = [name for name in dense if name != "mse7"]
+    for name in dense:
+        total = total + config.mse_weight * parts[name]
+        cosine = f"cos{name[3:]}"
+        if cosine in parts:
+            total = total + config.cosine_weight * parts[cosine]
+    return total * (n_target / (config.w7 + len(dense) + 1))
 
 
 @dataclass(frozen=True)
@@ -156,8 +148,8 @@ class Elbo:
         units, averaged over rows.
     beta
         Weight of the KL divergence.
-    parts
-        Group errors, see `loss_parts`.
+    terms
+        Group errors, see `loss_terms`.
     latent, decoded, target
         What they were computed from, for the metrics.
     """
@@ -166,7 +158,7 @@ class Elbo:
     reconstruction: Tensor
     kl: Tensor
     beta: float
-    parts: dict[str, Tensor]
+    terms: dict[str, Mean]
     latent: Latent
     decoded: Decoded
     target: Target
@@ -182,8 +174,9 @@ def negative_elbo(
 ) -> Elbo:
     """Assemble the loss of a batch, in float32 whatever the network computed in."""
     with torch.autocast(target.gc.device.type, enabled=False):
-        parts = loss_parts(decoded, target)
-        reconstruction = reconstruction_loss(parts, n_target, config)
+        terms = loss_terms(decoded, target, config)
+        means = {name: term.value for name, term in terms.items()}
+        reconstruction = reconstruction_loss(means, n_target, config)
         kl = latent.kl().sum(dim=1).mean()
         loss = reconstruction + beta * kl
-    return Elbo(loss, reconstruction, kl, beta, parts, latent, decoded, target)
+    return Elbo(loss, reconstruction, kl, beta, terms, latent, decoded, target)

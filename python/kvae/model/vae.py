@@ -15,7 +15,8 @@ from kvae.errors import KvaeError
 from kvae.layout import Layout, default_layout
 from kvae.model.decoder import Decoded, Decoder
 from kvae.model.encoder import Encoder, Latent
-from kvae.model.losses import Elbo, Target, TargetReader, negative_elbo
+from kvae.model.losses import Elbo, negative_elbo
+from kvae.model.targets import Target, TargetReader
 from kvae.presets import get_preset
 
 

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from kvae.errors import KvaeError
 from kvae.loading import BatchLoader, Indices, RowSource, describe_row
-from kvae.model.losses import Target, TargetReader, dense_name
+from kvae.model.losses import dense_name
+from kvae.model.targets import Target, TargetReader
+from kvae.training.metrics import OUTPUT_THRESHOLDS
 
 if TYPE_CHECKING:
     from kvae.training.split import Split
@@ -42,6 +44,9 @@ class PartSums:
         Rows in which each 7-mer is present.
     present_value
         Sum and sum of squares of the values of the present 7-mers.
+    above
+        7-mers above each of `kvae.training.metrics.OUTPUT_THRESHOLDS`, all rows
+        together.
     groups
         Per group (``mse7``, ``mse4``, ...) the sums and sums of squares of every
         field, shape (2, fields).
@@ -50,6 +55,7 @@ class PartSums:
     n_rows: int
     present: Array
     present_value: Array
+    above: Array
     groups: dict[str, Array]
 
 
@@ -69,7 +75,8 @@ def constant_scores(train: PartSums, scored: PartSums, floor: float) -> dict[str
     dict
         ``gateAcc_majority`` (the more frequent class of the scored rows),
         ``gateAcc_per_kmer_majority``, ``BCE_per_kmer`` (each k-mer's presence
-        rate), ``valMSE_constant`` and ``<group>_constant``.
+        rate), ``outAcc@<threshold>_majority``, ``valMSE_constant`` and
+        ``<group>_constant``.
     """
     cells = scored.n_rows * len(scored.present)
     rate = scored.present.sum() / cells
@@ -83,6 +90,8 @@ def constant_scores(train: PartSums, scored: PartSums, floor: float) -> dict[str
         "gateAcc_per_kmer_majority": float(hits_K.sum() / cells),
         "BCE_per_kmer": float(bce),
     }
+    for name, n_above in zip(OUTPUT_THRESHOLDS, scored.above, strict=True):
+        scores[f"outAcc@{name}_majority"] = float(max(n_above, cells - n_above) / cells)
     n_train, n_scored = train.present.sum(), scored.present.sum()
     mean = train.present_value[0] / max(n_train, 1.0)
     error = _squared_error(scored.present_value, n_scored, mean)
@@ -161,7 +170,8 @@ def _sum_rows(
             total[name] = total[name] + array if name in total else array
         advance(len(batch.rows))
     present_K, present_value = total.pop("present"), total.pop("value")
-    return PartSums(len(rows), present_K, present_value, total)
+    above = total.pop("above")
+    return PartSums(len(rows), present_K, present_value, above, total)
 
 
 def _batch_sums(target: Target) -> dict[str, Tensor]:
@@ -171,6 +181,7 @@ def _batch_sums(target: Target) -> dict[str, Tensor]:
     sums = {
         "present": present_BK.sum(dim=0),
         "value": torch.stack([on_present_BK.sum(), (on_present_BK * value_BK).sum()]),
+        "above": torch.stack([(target.frequency > t).sum() for t in OUTPUT_THRESHOLDS.values()]),
         "mse7": _moments(value_BK),
     }
     sums |= {dense_name(name): _moments(log_BK) for name, log_BK in target.dense.items()}

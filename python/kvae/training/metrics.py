@@ -6,12 +6,13 @@ weighs what its rows weigh, and several processes could add theirs.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kvae.model.losses import dense_name, reconstruction_loss
+from kvae.model.losses import reconstruction_loss
 
 if TYPE_CHECKING:
     from kvae.config import LossConfig
@@ -23,6 +24,10 @@ ACTIVE_NATS = 0.01
 # Early in training every unit carries a little by chance; this many nats it does
 # not carry by chance.
 CLEARLY_ACTIVE_NATS = 0.1
+# Frequencies at which the output as a whole is held against the rows, whatever a
+# design calls present: designs with and without a gate, and with gates trained
+# for different thresholds, are comparable in these.
+OUTPUT_THRESHOLDS = {"1e-5": 1e-5, "2e-4": 2e-4, "5e-4": 5e-4}
 # A 7-mer counts as non-zero in the log-space errors nz and z above this.
 NONZERO_LOG = -10.0
 
@@ -40,13 +45,24 @@ class EpochSums:
         Fields of the reconstruction target.
     pseudocount
         Added to linear outputs before the logarithm of ``nz`` and ``z``.
+    at_thresholds
+        Also compare the output with the rows at each of `OUTPUT_THRESHOLDS`.
     """
 
-    def __init__(self, loss: LossConfig, beta: float, n_target: int, pseudocount: float) -> None:
+    def __init__(
+        self,
+        loss: LossConfig,
+        beta: float,
+        n_target: int,
+        pseudocount: float,
+        *,
+        at_thresholds: bool = False,
+    ) -> None:
         self._loss = loss
         self._beta = beta
         self._n_target = n_target
         self._pseudocount = pseudocount
+        self._thresholds = OUTPUT_THRESHOLDS if at_thresholds else {}
         self._sums: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -58,39 +74,42 @@ class EpochSums:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def _batch_sums(self, elbo: Elbo) -> dict[str, Tensor]:
-        decoded, target, parts = elbo.decoded, elbo.target, elbo.parts
+        decoded, target = elbo.decoded, elbo.target
         present_BK = target.present
         log_BK = target.log_frequency
         n_rows = log_BK.new_full((), float(len(log_BK)))
-        n_present = present_BK.sum()
         out_BK = decoded.kmers().float()
         error_BK = (out_BK - target.value).square_()
         sums = {
             "rows": n_rows,
             "cells": n_rows * log_BK.shape[1],
-            "present": n_present,
+            "present": present_BK.sum(),
             "out": error_BK.sum(),
             "out_present": error_BK.mul_(present_BK).sum(),
             "kl_L": elbo.latent.kl().sum(dim=0),
-            "mse_gc": parts["mse_gc"] * n_rows,
         }
-        # Every row has as many fields in a block: its mean error weighs one row.
-        sums |= {dense_name(name): parts[dense_name(name)] * n_rows for name in target.dense}
+        for name, term in elbo.terms.items():
+            sums[f"total {name}"], sums[f"count {name}"] = term.total, term.count
         if decoded.gate_logit is None:
-            sums["value"] = parts["valMSE"] * sums["cells"]
+            says_BK = out_BK > self._cut(target.threshold, decoded.space)
         else:
-            hits_BK = (decoded.gate_logit > 0.0) == present_BK
-            sums["gate_hits"] = hits_BK.sum()
-            sums["bce"] = parts["BCE"] * sums["cells"]
-            sums["value"] = parts["valMSE"] * n_present.clamp(min=1)
+            says_BK = decoded.gate_logit > 0.0
+        sums["gate_hits"] = (says_BK == present_BK).sum()
+        for name, threshold in self._thresholds.items():
+            says_BK = out_BK > self._cut(threshold, decoded.space)
+            sums[f"hits {name}"] = (says_BK == (target.frequency > threshold)).sum()
+        nonzero_BK = target.frequency > math.exp(NONZERO_LOG) - self._pseudocount
         if decoded.space == "linear":
-            out_BK = out_BK.add(self._pseudocount).log_()
-        nonzero_BK = log_BK > NONZERO_LOG
+            out_BK = out_BK.add(self._pseudocount).log_().clamp_(min=decoded.floor)
         log_error_BK = (out_BK - log_BK).square_()
         sums["log_error"] = log_error_BK.sum()
         sums["log_error_nonzero"] = log_error_BK.mul_(nonzero_BK).sum()
         sums["nonzero"] = nonzero_BK.sum()
         return sums
+
+    def _cut(self, threshold: float, space: str) -> float:
+        """Output above which a 7-mer's frequency exceeds a threshold."""
+        return threshold if space == "linear" else math.log(threshold + self._pseudocount)
 
     def result(self) -> dict[str, float]:
         """Metrics of all batches so far.
@@ -98,25 +117,24 @@ class EpochSums:
         Returns
         -------
         dict
-            ``loss``, ``reconstruction``, ``KL`` (nats), ``beta``, ``BCE``,
-            ``valMSE``, ``mse7`` (of the gated output), ``mse4``, ``mse3``,
-            ``mse_gc``, ``gateAcc``, ``outMSE_present``, ``outMSE_absent``,
-            ``avgPresent``, ``nz`` and ``z`` (squared log-space errors of non-zero
-            and zero 7-mers), ``%nz``, ``active_units`` (above 0.01 nat) and
-            ``active_units_0.1`` (above 0.1 nat). Without a gate there is no ``BCE``
-            and no ``gateAcc``. Fractions are between 0 and 1, but ``%nz`` is in
-            percent.
+            ``loss``, ``reconstruction``, ``KL`` (nats), ``beta``, the means of
+            `kvae.model.losses.loss_terms`, ``mse7`` (of the whole output),
+            ``gateAcc``, ``outMSE_present``, ``outMSE_absent``, ``avgPresent``,
+            ``nz`` and ``z`` (squared log-space errors of non-zero and zero
+            7-mers), ``%nz``, ``active_units`` (above 0.01 nat) and
+            ``active_units_0.1`` (above 0.1 nat). Without a gate ``gateAcc`` is the
+            accuracy of "the output exceeds the threshold" and there is no ``BCE``.
+            With ``at_thresholds`` also ``outAcc@<threshold>``. Fractions are
+            between 0 and 1, but ``%nz`` is in percent.
         """
         kl_L = (self._sums["kl_L"] / self._sums["rows"]).cpu()
         s = {name: float(value) for name, value in self._sums.items() if name != "kl_L"}
         rows, cells, present = s["rows"], s["cells"], s["present"]
-        parts: dict[str, float] = {}
-        if "bce" in s:
-            parts["BCE"] = s["bce"] / cells
-            parts["valMSE"] = s["value"] / max(present, 1.0)
-        else:
-            parts["valMSE"] = s["value"] / cells
-        parts |= {name: s[name] / rows for name in s if name.startswith("mse")}
+        parts = {
+            name.removeprefix("total "): total / max(s[f"count {name.removeprefix('total ')}"], 1.0)
+            for name, total in s.items()
+            if name.startswith("total ")
+        }
         reconstruction = reconstruction_loss(parts, self._n_target, self._loss)
         kl = float(kl_L.sum())
         metrics = {
@@ -132,11 +150,11 @@ class EpochSums:
             "nz": s["log_error_nonzero"] / max(s["nonzero"], 1.0),
             "z": _rest(s["log_error"], s["log_error_nonzero"]) / max(cells - s["nonzero"], 1.0),
             "%nz": 100.0 * s["nonzero"] / cells,
+            "gateAcc": s["gate_hits"] / cells,
             "active_units": float((kl_L > ACTIVE_NATS).sum()),
             "active_units_0.1": float((kl_L > CLEARLY_ACTIVE_NATS).sum()),
         }
-        if "gate_hits" in s:
-            metrics["gateAcc"] = s["gate_hits"] / cells
+        metrics |= {f"outAcc@{name}": s[f"hits {name}"] / cells for name in self._thresholds}
         return metrics
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvae import defaults
-from kvae.config import RunConfig, override
+from kvae.config import RunConfig, override, read_changes
 from kvae.errors import KvaeError
 from kvae.presets import get_preset
 
@@ -15,35 +16,72 @@ if TYPE_CHECKING:
 
 
 def configure(
-    preset: str | None, config: RunConfig | None, changes: Mapping[str, Any]
+    preset: str | None = None,
+    config: RunConfig | str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Assemble the configuration of a new run.
 
     Parameters
     ----------
-    preset, config
-        At most one of them; the default preset where both are None.
+    preset
+        Design to start from, by name.
+    config
+        A whole configuration instead, or a TOML or JSON file with what differs
+        from its ``preset`` (see `kvae.config.read_changes`).
     changes
-        Dotted keys to values, see `kvae.config.override`.
+        Keys to values on top of that, see `kvae.config.override`.
+
+    Returns
+    -------
+    RunConfig
+        The default preset where neither it nor ``config`` is given.
 
     Raises
     ------
     KvaeError
-        For an unknown preset, contradicting arguments or a value out of bounds.
+        For an unknown preset or key, contradicting arguments or a value that is
+        not allowed.
     """
-    if config is None:
-        name = preset or defaults.PRESET
-        chosen = get_preset(name)
-        config = RunConfig(preset=name, model=chosen.model, loss=chosen.loss)
-    elif preset is not None:
-        raise KvaeError("give either a preset or a configuration, not both")
-    return override(config, changes)
+    changes = _settable(changes or {})
+    if isinstance(config, RunConfig):
+        if preset is not None:
+            raise KvaeError("give either a preset or a configuration, not both")
+        return override(config, changes)
+    own, content = (None, {}) if config is None else _read_file(config)
+    if own is not None and preset is not None and own != preset:
+        raise KvaeError(f"{config} starts from preset {own}, not {preset}: give one of them")
+    name = preset or own or defaults.PRESET
+    chosen = get_preset(name)
+    base = RunConfig(preset=name, model=chosen.model, loss=chosen.loss)
+    return override(override(base, content, str(config)), changes)
+
+
+def _settable(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuse changes of what is no setting: they would mislabel the run."""
+    for key in ("preset", "format"):
+        if key in changes:
+            raise KvaeError(f"{key} cannot be set: choose a design with --preset")
+    return changes
+
+
+def _read_file(path: str | Path) -> tuple[str | None, dict[str, Any]]:
+    """Preset and changes of a configuration file."""
+    content = read_changes(path)
+    ours = RunConfig.model_fields["format"].default
+    found = content.pop("format", ours)
+    if found != ours:
+        raise KvaeError(f"{path}: format is {found!r}, {ours} expected")
+    preset = content.pop("preset", None)
+    if not isinstance(preset, str | None):
+        raise KvaeError(f"{path}: preset: the name of a design expected")
+    return preset, content
 
 
 def continued(
     folder: RunFolder,
     preset: str | None,
-    config: RunConfig | None,
+    config: RunConfig | str | Path | None,
     changes: Mapping[str, Any],
 ) -> RunConfig:
     """Return the configuration of a resumed run: its own, with more epochs if asked for.
@@ -55,8 +93,14 @@ def continued(
         message names the key and both values.
     """
     own = folder.read_config()
-    asked = own if config is None else config
-    asked = override(asked, changes)
+    asked = own
+    if isinstance(config, RunConfig):
+        asked = config
+    elif config is not None:
+        file_preset, content = _read_file(config)
+        preset = preset or file_preset
+        asked = override(own, content, str(config))
+    asked = override(asked, _settable(changes))
     if preset is not None and preset != own.preset:
         raise KvaeError(f"{folder.path} was started with preset {own.preset}, not {preset}")
     epochs = {"training.epochs": asked.training.epochs}

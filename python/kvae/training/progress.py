@@ -47,38 +47,45 @@ class EpochRecord:
     def line(self, epochs: int, n_latent: int) -> str:
         """Sum up the epoch in one line: validation figures, with the baselines beside them."""
         v = self.validation
+        bce = f" BCE {v['BCE']:.3f}" if "BCE" in v else ""
+        groups = (("mse4", "4-mer"), ("mse3", "3-mer"), ("mse_gc", "GC"))
         parts = [
-            f"epoch {self.epoch}/{epochs}",
-            f"loss {self.train['loss']:.1f} (val {v['loss']:.1f})",
-            f"KL {v['KL']:.1f}",
+            f"epoch {self.epoch}/{epochs} loss {self.train['loss']:.1f} (val {v['loss']:.1f}) "
+            f"KL {v['KL']:.1f}{bce}",
+            f"gateAcc {v['gateAcc']:.1%} (majority {v['gateAcc_majority']:.1%}, "
+            f"per-k-mer {v['gateAcc_per_kmer_majority']:.1%}) avgPresent {v['avgPresent']:,.0f}",
+            f"valMSE {v['valMSE']:.2g} (constant {v['valMSE_constant']:.2g}) "
+            f"outMSE {v['outMSE_present']:.2g}/{v['outMSE_absent']:.2g} pres/abs",
+            f"nz {v['nz']:.3g} z {v['z']:.3g} %nz {v['%nz']:.1f}",
+            " ".join(
+                f"{label} {v[key]:.2g} ({v[f'{key}_constant']:.2g})"
+                for key, label in groups
+                if key in v
+            ),
+            f"active {v['active_units']:.0f}/{n_latent} lr {self.lr:.2g} "
+            f"{self.rows_per_second:,.0f} rows/s {self.samples_per_parameter:.2g} rows/param",
         ]
-        if "BCE" in v:
-            parts += [
-                f"BCE {v['BCE']:.3f}",
-                f"gateAcc {v['gateAcc']:.1%} (majority {v['gateAcc_majority']:.1%}, "
-                f"per-k-mer {v['gateAcc_per_kmer_majority']:.1%})",
-            ]
-        parts.append(f"valMSE {v['valMSE']:.2g} (constant {v['valMSE_constant']:.2g})")
-        for key, label in (("mse4", "4-mer"), ("mse3", "3-mer"), ("mse_gc", "GC")):
-            if key in v:
-                parts.append(f"{label} {v[key]:.2g} ({v[f'{key}_constant']:.2g})")
-        parts += [
-            f"active {v['active_units']:.0f}/{n_latent} "
-            f"({v['active_units_0.1']:.0f} above 0.1 nat)",
-            f"lr {self.lr:.2g}",
-            f"{self.rows_per_second:,.0f} rows/s",
-        ]
-        return " ".join(parts) + (" *" if self.is_best else "")
+        return " | ".join(parts) + (" *" if self.is_best else "")
 
     def details(self) -> str:
         """Further validation figures, in one line."""
         v = self.validation
-        return (
-            f"  7-mers: avgPresent {v['avgPresent']:,.0f} "
-            f"outMSE {v['outMSE_present']:.2g} present, {v['outMSE_absent']:.2g} absent "
-            f"nz {v['nz']:.3g} z {v['z']:.3g} %nz {v['%nz']:.1f} "
-            f"rows per parameter {self.samples_per_parameter:.2g}"
-        )
+        parts = [
+            f"reconstruction {v['reconstruction']:.1f} beta {v['beta']:.2g}",
+            f"mse7 {v['mse7']:.2g} ({v['mse7_constant']:.2g})",
+            f"{v['active_units_0.1']:.0f} units above 0.1 nat",
+        ]
+        parts += [
+            f"{key} {v[key]:.1%} ({v[f'{key}_majority']:.1%})"
+            for key in v
+            if f"{key}_majority" in v and key.startswith("outAcc@")
+        ]
+        parts += [f"{key} {v[key]:.3g}" for key in _FURTHER if key in v]
+        return "  " + " | ".join(parts)
+
+
+# Terms that only some losses have.
+_FURTHER = ("mse7_weighted", "cos7", "cos4", "cos3", "excess_absent")
 
 
 class TrainProgress(Progress):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,8 @@ def train(
     output: str | Path = "run",
     *,
     preset: str | None = None,
-    config: RunConfig | None = None,
+    config: RunConfig | str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -48,7 +50,11 @@ def train(
     preset
         Design by name, ``dot`` where neither it nor ``config`` is given.
     config
-        Full configuration instead of a preset.
+        Full configuration instead of a preset, or a TOML or JSON file with what
+        differs from its preset.
+    settings
+        Keys of the configuration to values, for example
+        ``{"decoder.kind": "lowrank"}``; see `kvae.config.override`.
     epochs, batch_size, lr, latent, seed
         Changes to the preset or configuration; the defaults are those of
         `kvae.config.TrainConfig`.
@@ -82,14 +88,15 @@ def train(
         raise KvaeError("give either resume or force: one keeps the run, the other replaces it")
     progress = progress or TrainProgress()
     folder = RunFolder(output)
-    changes = {
+    named = {
         "training.epochs": epochs,
         "training.batch_size": batch_size,
         "training.lr": lr,
         "training.seed": seed,
         "model.latent": latent,
     }
-    changes = {key: value for key, value in changes.items() if value is not None}
+    changes = {**(settings or {})}
+    changes |= {key: value for key, value in named.items() if value is not None}
     if resume and folder.is_run:
         run_config = continued(folder, preset, config, changes)
     else:

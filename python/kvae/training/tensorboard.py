@@ -45,4 +45,5 @@ class Curves:
                 self._writer.add_scalar(f"{name}/{part}", value, record.epoch)
         self._writer.add_scalar("lr", record.lr, record.epoch)
         self._writer.add_scalar("rows_per_second", record.rows_per_second, record.epoch)
+        self._writer.add_scalar("samples_per_parameter", record.samples_per_parameter, record.epoch)
         self._writer.flush()

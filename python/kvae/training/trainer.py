@@ -163,7 +163,7 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, epoch: int, beta: float) -> dict[str, float]:
         self.model.eval()
-        sums = self._new_sums(beta)
+        sums = self._new_sums(beta, at_thresholds=True)
         guard = _LossGuard(self._source)
         noise = torch.Generator(self._device)
         noise.manual_seed(self._config.training.seed ^ _VALIDATION_STREAM)
@@ -181,12 +181,13 @@ class Trainer:
             yield batch
             self._progress.advance(len(batch.rows))
 
-    def _new_sums(self, beta: float) -> EpochSums:
+    def _new_sums(self, beta: float, *, at_thresholds: bool = False) -> EpochSums:
         return EpochSums(
             self._config.loss,
             beta,
             self.model.read_target.n_target,
             self.model.layout.pseudocount,
+            at_thresholds=at_thresholds,
         )
 
 

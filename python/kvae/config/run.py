@@ -1,0 +1,90 @@
+"""Configuration of the loss, of training, and of a run as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kvae import defaults
+from kvae.config.base import Fraction, Frozen, NonNegative, Positive
+from kvae.config.model import ModelConfig
+
+
+class LossConfig(Frozen):
+    """Weights of the negative ELBO.
+
+    ``w7`` weighs the 7-mers against the other groups, ``bce_weight`` their
+    presence against their values, ``beta`` the KL divergence. With
+    ``kl_warmup_epochs`` the weight of the KL rises linearly from
+    ``beta / (n + 1)`` in the first epoch to ``beta`` after n epochs.
+
+    ``cosine_weight`` adds the cosine distance between each k-mer group and its
+    target; with an ``mse_weight`` of 0 it takes the place of their squared
+    errors. ``zero_weight`` weighs the errors of absent 7-mers where there is no
+    gate. ``zero_penalty`` adds the squared error of absent 7-mers whose output
+    is too large: an error in one direction only.
+    """
+
+    w7: NonNegative = 1.0
+    bce_weight: NonNegative = 1.0
+    mse_weight: NonNegative = 1.0
+    cosine_weight: NonNegative = 0.0
+    zero_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    zero_penalty: NonNegative = 0.0
+    beta: NonNegative = 1.0
+    kl_warmup_epochs: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check_errors(self) -> Self:
+        if self.mse_weight == 0.0 and self.cosine_weight == 0.0:
+            raise ValueError(
+                "with mse_weight 0 and cosine_weight 0 nothing tells the k-mers what to be: "
+                "give one of them"
+            )
+        return self
+
+    def kl_weight(self, epoch: int) -> float:
+        """Weight of the KL divergence in an epoch, counted from 1."""
+        return self.beta * min(1.0, epoch / (self.kl_warmup_epochs + 1))
+
+
+class TrainConfig(Frozen):
+    """How a model is trained.
+
+    ``value_lr_factor`` scales the learning rate of the readout of linear 7-mer
+    values, see `kvae.training.trainer.parameter_groups`.
+    ``validation`` is the share of rows held out, by whole genomes where there
+    are several; ``patience``, ``factor`` and ``min_lr`` are those of
+    ReduceLROnPlateau on the validation loss.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = defaults.EPOCHS
+    batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = defaults.BATCH_SIZE
+    lr: Positive = defaults.LR
+    weight_decay: NonNegative = 0.01
+    value_lr_factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = defaults.SEED
+    validation: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
+    patience: Annotated[int, Field(ge=0)] = 20
+    factor: Fraction = 0.5
+    min_lr: NonNegative = 1e-6
+
+
+class RunConfig(Frozen):
+    """All of a run's ``config.json``."""
+
+    format: Literal[1] = 1
+    preset: str | None = None
+    model: ModelConfig
+    loss: LossConfig = LossConfig()
+    training: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Self:
+        if self.loss.zero_weight != 1.0 and self.model.decoder.sparse.gate_hidden is not None:
+            raise ValueError(
+                "zero_weight weighs the errors of absent 7-mers, but with a gate the values of "
+                "absent 7-mers have no error: set gate_hidden to null, or zero_weight to 1"
+            )
+        return self
