@@ -14,6 +14,7 @@ from kvae.errors import KvaeError
 
 if TYPE_CHECKING:
     from kvae.comparison import Comparison, compare
+    from kvae.description import Description, describe
     from kvae.encoding import encode
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Block",
     "Comparison",
+    "Description",
     "FeatureStore",
     "FeaturizeResult",
     "KmerVAE",
@@ -33,6 +35,7 @@ __all__ = [
     "__version__",
     "compare",
     "count_kmers",
+    "describe",
     "encode",
     "featurize",
     "featurize_sequences",
@@ -43,6 +46,7 @@ __all__ = [
 _HOME = {
     "Block": "kvae.layout",
     "Comparison": "kvae.comparison",
+    "Description": "kvae.description",
     "FeatureStore": "kvae.store",
     "FeaturizeResult": "kvae.featurizing",
     "KmerVAE": "kvae.model",
@@ -50,6 +54,7 @@ _HOME = {
     "TrainResult": "kvae.training",
     "compare": "kvae.comparison",
     "count_kmers": "kvae.featurizing",
+    "describe": "kvae.description",
     "encode": "kvae.encoding",
     "featurize": "kvae.featurizing",
     "featurize_sequences": "kvae.featurizing",

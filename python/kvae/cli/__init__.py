@@ -16,6 +16,7 @@ import typer
 
 from kvae.cli.compare import compare
 from kvae.cli.demo import demo
+from kvae.cli.describe import describe
 from kvae.cli.encode import encode
 from kvae.cli.featurize import featurize
 from kvae.cli.train import train
@@ -35,6 +36,7 @@ app.command(no_args_is_help=True)(featurize)
 app.command()(train)
 app.command(no_args_is_help=True)(encode)
 app.command(no_args_is_help=True)(compare)
+app.command()(describe)
 app.command()(demo)
 
 
