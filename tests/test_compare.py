@@ -248,7 +248,7 @@ def test_entries_are_presets_files_and_changes(tmp_path: Path) -> None:
     path.write_text(small_run(lr=0.5).model_dump_json())
     texts = [
         "dot",
-        "little=dot,model.latent=64,model.decoder.shared=[64,32],loss.w7=2",
+        "little=dot,latent=64,model.decoder.shared=[64,32],loss.w7=2",
         str(path),
         f"again={path},training.batch_size=8",
     ]
@@ -259,8 +259,9 @@ def test_entries_are_presets_files_and_changes(tmp_path: Path) -> None:
     assert dot.model == get_preset("dot").model
     assert (little.model.latent, little.model.decoder.shared) == (64, (64, 32))
     assert little.loss == override(get_preset("dot").loss, {"w7": 2.0})
-    assert mine == small_run(lr=0.5, seed=7)
-    assert again == small_run(lr=0.5, seed=7, batch_size=8)
+    # A file that names no preset differs from the default one.
+    assert mine == small_run(lr=0.5, seed=7).model_copy(update={"preset": "dot"})
+    assert again == override(mine, {"training.batch_size": 8})
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("stores")
     sequences = write(folder / "a.fna", fasta(RECORDS))
     more = write(folder / "b.fna", fasta([("b", random_sequence(2_500, 4))]))
-    paths = {}
+    paths: dict[str, Path] = {}
     kinds: list[Literal["log", "counts", "packed"]] = ["log", "counts", "packed"]
     for kind in kinds:
         paths[kind] = folder / f"{kind}.arrow"

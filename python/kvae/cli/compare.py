@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kvae import defaults
 from kvae.cli.common import INPUT, OUTPUT, Device, Quiet, Threads
-
-if TYPE_CHECKING:
-    from kvae.comparison import Comparison
 
 TRAINING = "Training"
 
@@ -94,8 +91,10 @@ def compare(
     does not stop the others; the exit code is 1 then.
     """
     from kvae.cli.reporting import TerminalProgress
+    from kvae.cli.tables import print_table
     from kvae.comparison import ComparisonInterrupted
     from kvae.comparison import compare as run_comparison
+    from kvae.comparison.tables import sections
 
     with TerminalProgress(quiet=quiet) as progress:
         try:
@@ -116,28 +115,9 @@ def compare(
         except ComparisonInterrupted as interruption:
             typer.echo(str(interruption), err=True)
             raise typer.Exit(130) from None
-    _print_tables(comparison)
+    for section in sections(comparison.outcomes):
+        print_table(section.title, section.header, section.lines)
     for outcome in comparison.failed:
         typer.echo(f"kvae: error: {outcome.entry.name}: {outcome.problem}", err=True)
     if comparison.failed:
         raise typer.Exit(1)
-
-
-def _print_tables(comparison: Comparison) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-
-    from kvae.comparison.tables import sections
-
-    console = Console(highlight=False)
-    for section in sections(comparison.outcomes):
-        table = Table(title=section.title, box=SIMPLE_HEAD, title_justify="left")
-        for i, name in enumerate(section.header):
-            table.add_column(name, justify="right" if i else "left", no_wrap=True)
-        for line in section.lines:
-            table.add_row(*line)
-        # A table that is read by a program or wider than the terminal stays whole.
-        needed = Measurement.get(console, console.options, table).maximum
-        console.print(table, width=max(console.width, needed), crop=False, markup=False)

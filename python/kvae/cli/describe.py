@@ -12,9 +12,6 @@ from kvae.cli.common import OUTPUT, Force, Quiet, number
 if TYPE_CHECKING:
     from kvae.description import Description
 
-# Whole names and figures, whatever the terminal's width.
-_WIDTH = 100
-
 
 def describe(
     features: Annotated[
@@ -70,9 +67,7 @@ def describe(
 
 
 def _print_summary(described: Description) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    from kvae.cli.tables import print_table
 
     facts = described.summary()
     letters = described.other_letters
@@ -87,15 +82,15 @@ def _print_summary(described: Description) -> None:
     quantiles = described.quantiles()
     columns = list(next(iter(quantiles.values())))
     for title, is_row in (("of rows", True), (f"of {described.k}-mers", False)):
-        shown = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-        shown.add_column("", no_wrap=True)
-        for column in columns:
-            shown.add_column(column, justify="right", no_wrap=True)
-        for name, values in quantiles.items():
-            if name.startswith("row_") == is_row:
-                label = name.removeprefix("row_").replace("_", " ")
-                shown.add_row(label, *(_text(values[column]) for column in columns))
-        Console(highlight=False, width=_WIDTH).print(shown)
+        lines = [
+            [
+                name.removeprefix("row_").replace("_", " "),
+                *(_text(values[column]) for column in columns),
+            ]
+            for name, values in quantiles.items()
+            if name.startswith("row_") == is_row
+        ]
+        print_table(title, ["", *columns], lines)
 
 
 def _text(value: float) -> str:

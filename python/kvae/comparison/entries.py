@@ -1,21 +1,18 @@
 """What to compare: entries of the command line as named configurations.
 
 An entry is ``[NAME=]BASE[,KEY=VALUE...]``. The base is a preset or a TOML or JSON
-file, keys are dotted (``model.latent=64``), and values are JSON where they can be
-(``decoder.shared=[512,256]``), text otherwise.
+file; keys and values are those of ``kvae train --set``.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvae.config import RunConfig, override, parse_config
+from kvae.config import RunConfig, override, read_setting
 from kvae.errors import KvaeError
 from kvae.presets import PRESETS
 from kvae.training.options import configure
@@ -72,10 +69,12 @@ def _read_entry(text: str, changes: Mapping[str, Any]) -> Entry:
         raise KvaeError(f"{text}: has no name: write NAME={text}")
     else:
         name = Path(base).stem if _is_file(base) else base
+    preset, file = (None, base) if _is_file(base) else (base, None)
     try:
-        return Entry(name, override(_read_base(base), _read_settings(settings) | dict(changes)))
+        config = configure(preset, file, _read_settings(settings))
     except KvaeError as error:
         raise KvaeError(f"{text}: {error}" if settings else str(error)) from None
+    return Entry(name, override(config, changes))
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -92,35 +91,17 @@ def _parts(text: str) -> Iterator[str]:
 def _read_settings(settings: Iterable[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
+        if "=" not in setting:
             raise KvaeError(f"'{setting}' is no KEY=VALUE")
+        key, value = read_setting(setting)
         if key in changes:
             raise KvaeError(f"{key} is given twice")
-        try:
-            changes[key] = json.loads(value)
-        except ValueError:
-            changes[key] = value
+        changes[key] = value
     return changes
 
 
 def _is_file(base: str) -> bool:
     return base.lower().endswith(_SUFFIXES)
-
-
-def _read_base(base: str) -> RunConfig:
-    return _read_file(Path(base)) if _is_file(base) else configure(base, None, {})
-
-
-def _read_file(path: Path) -> RunConfig:
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except OSError as error:
-        raise KvaeError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-    except ValueError as error:
-        raise KvaeError(f"{path}: {error}") from None
-    return parse_config(RunConfig, json.dumps(tree), str(path))
 
 
 def _check_names(names: list[str]) -> None:

@@ -95,19 +95,19 @@ def _baseline(axes: Any, key: str, meaning: str, outcomes: Sequence[Outcome]) ->
     }
     distinct = sorted(set(values.values()))
     # Two baselines of a panel may be close: their names stand at different ends.
-    is_second = not ("per_kmer" in key or "constant" in key)
-    dashes = (0, (2, 2)) if is_second else (0, (6, 3))
+    is_plain_majority = key == "gateAcc_majority"
+    dashes = (0, (2, 2)) if is_plain_majority else (0, (6, 3))
     for value in distinct:
         owners = [i for i, own in values.items() if own == value]
         colour = _GREY if len(distinct) == 1 else _look(owners[0])[0]
         axes.axhline(value, color=colour, linestyle=dashes, linewidth=1.2)
         axes.annotate(
             meaning,
-            (0.02 if is_second else 1.0, value),
+            (0.02 if is_plain_majority else 1.0, value),
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
             textcoords="offset points",
-            ha="left" if is_second else "right",
+            ha="left" if is_plain_majority else "right",
             fontsize=8.5,
             color=colour,
         )
