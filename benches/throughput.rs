@@ -21,6 +21,7 @@ use kvae::features::RowBuilder;
 use kvae::input::discover::discover;
 use kvae::input::stop::StopFlag;
 use kvae::input::text::TextReader;
+use kvae::input::text_buffer::TextPool;
 use kvae::layout::Layout;
 use kvae::memory;
 use kvae::simd::{Backend, TABLE};
@@ -89,7 +90,8 @@ impl Options {
 
 fn read(path: &PathBuf) -> Vec<Vec<u8>> {
     let sources = discover(std::slice::from_ref(path), &mut |_| ()).expect("a file");
-    let mut reader = TextReader::open(&sources[0], &StopFlag::default()).expect("a readable file");
+    let mut reader = TextReader::open(&sources[0], &StopFlag::default(), &TextPool::default())
+        .expect("a readable file");
     let mut contigs: Vec<Vec<u8>> = Vec::new();
     while let Some(chunk) = reader.next_chunk().expect("readable text") {
         let parsed = chunk.parse(Backend::Scalar);
@@ -107,7 +109,8 @@ fn read(path: &PathBuf) -> Vec<Vec<u8>> {
 /// Everything before counting, on one thread.
 fn parse(path: &PathBuf) {
     let sources = discover(std::slice::from_ref(path), &mut |_| ()).expect("a file");
-    let mut reader = TextReader::open(&sources[0], &StopFlag::default()).expect("a readable file");
+    let mut reader = TextReader::open(&sources[0], &StopFlag::default(), &TextPool::default())
+        .expect("a readable file");
     let backend = Backend::active().expect("a backend");
     while let Some(chunk) = reader.next_chunk().expect("readable text") {
         black_box(chunk.parse(backend));

@@ -9,7 +9,9 @@ use crate::arrow::{FeatureWriter, Settings};
 use crate::error::{Error, Result};
 use crate::input::discover::{Source, discover};
 use crate::layout::Layout;
-use crate::pipeline::{self, BATCH_ROWS, Content, Group, Plan, Progress, Sink, Store, Summary};
+use crate::pipeline::{
+    self, BATCH_ROWS, Content, Flush, Group, Plan, Progress, Sink, Store, Summary,
+};
 use crate::simd::Backend;
 use crate::windows::Cutting;
 
@@ -57,7 +59,7 @@ impl Options {
 }
 
 impl Sink for FeatureWriter {
-    fn write(&mut self, batch: &[Group]) -> Result<()> {
+    fn write(&mut self, batch: &[Group]) -> Vec<Flush> {
         self.write_batch(batch)
     }
 }

@@ -20,6 +20,7 @@ mod large;
 pub mod layout;
 pub mod memory;
 pub mod naive;
+mod output;
 pub mod packed;
 pub mod pipeline;
 pub mod simd;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::input::records::{Header, Parsed};
+use crate::input::text_buffer::TextBuffer;
 use crate::layout::SHORTEST_RUN;
 
 /// Record names of one file that are compared with one another; the memory
@@ -34,7 +35,7 @@ pub struct Row {
     pub id: Arc<str>,
     /// Where the row begins on the record.
     pub start: u64,
-    text: Arc<Vec<u8>>,
+    text: Arc<TextBuffer>,
     range: Range<usize>,
 }
 
@@ -161,7 +162,7 @@ impl Windower {
     /// Adds letters to the record at hand; `whole` says that no more follow.
     fn extend(
         &mut self,
-        text: &Arc<Vec<u8>>,
+        text: &Arc<TextBuffer>,
         mut range: Range<usize>,
         whole: bool,
         rows: &mut Vec<Row>,
@@ -192,7 +193,7 @@ impl Windower {
     fn complete_held(
         &mut self,
         record: &mut Record,
-        text: &Arc<Vec<u8>>,
+        text: &Arc<TextBuffer>,
         range: Range<usize>,
         rows: &mut Vec<Row>,
     ) -> Result<Range<usize>> {
@@ -207,7 +208,7 @@ impl Windower {
         let middle = range.start + missing;
         let mut held = std::mem::take(&mut record.held);
         held.extend_from_slice(&text[range.start..middle]);
-        let held = Arc::new(held);
+        let held = Arc::new(TextBuffer::from(held));
         for start in (0..held.len()).step_by(window) {
             self.emit(record, &held, start..start + window, rows)?;
         }
@@ -219,7 +220,7 @@ impl Windower {
     fn cut(
         &mut self,
         record: &mut Record,
-        text: &Arc<Vec<u8>>,
+        text: &Arc<TextBuffer>,
         range: Range<usize>,
         whole: bool,
         rows: &mut Vec<Row>,
@@ -250,7 +251,7 @@ impl Windower {
         let held = std::mem::take(&mut record.held);
         if record.cut == 0 || !held.is_empty() {
             let end = held.len();
-            self.cut(&mut record, &Arc::new(held), 0..end, true, rows)?;
+            self.cut(&mut record, &Arc::new(held.into()), 0..end, true, rows)?;
         }
         Ok(())
     }
@@ -258,7 +259,7 @@ impl Windower {
     fn emit(
         &mut self,
         record: &mut Record,
-        text: &Arc<Vec<u8>>,
+        text: &Arc<TextBuffer>,
         range: Range<usize>,
         rows: &mut Vec<Row>,
     ) -> Result<()> {

@@ -6,13 +6,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal
 
 from kvae import _core
 from kvae.atomic import atomic_output
+
+# Loading numpy takes longer than featurizing many a genome.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["FeaturizeResult", "count_kmers", "featurize", "featurize_sequences"]
 

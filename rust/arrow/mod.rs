@@ -1,22 +1,22 @@
-//! The feature file: Arrow's IPC file format, written straight from the
-//! buffers that the rows were computed in.
+//! The feature file: Arrow's IPC file format, written from the buffers that the
+//! rows were computed in.
 //!
 //! arrow-rs describes the format (schema and metadata); its own writer would
-//! copy every batch once more, so the framing is done here.
+//! want every batch in one piece, so the framing is done here.
 
 mod frame;
 mod schema;
 
-use std::fs::File;
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
 use arrow_buffer::ToByteSlice;
 use arrow_schema::Schema;
 
 use crate::error::{Error, Result};
+use crate::output::{OutputFile, Piece};
 use crate::packed::Gap;
-use crate::pipeline::{Content, Group, Values};
+use crate::pipeline::{Content, Flush, Group, Values};
 
 pub use schema::Settings;
 
@@ -25,10 +25,9 @@ use frame::{Block, Body};
 /// Writes groups of rows as the record batches of a feature file.
 pub struct FeatureWriter {
     target: PathBuf,
-    file: File,
+    file: OutputFile,
     schema: Schema,
     content: Content,
-    position: u64,
     dictionaries: Vec<Block>,
     batches: Vec<Block>,
 }
@@ -39,7 +38,7 @@ impl FeatureWriter {
     /// where the file will be moved.
     ///
     /// # Errors
-    /// If the file cannot be created or written.
+    /// If the file cannot be created.
     pub fn create(
         path: &Path,
         target: &Path,
@@ -47,38 +46,39 @@ impl FeatureWriter {
         settings: &Settings,
         sources: &[String],
     ) -> Result<Self> {
-        let file = File::create(path).map_err(|error| Error::io(target, error))?;
+        let file = OutputFile::create(path).map_err(|error| Error::io(target, error))?;
         let schema = schema::schema(&content, settings);
         let mut writer = Self {
             target: target.to_path_buf(),
             file,
             schema,
             content,
-            position: 0,
             dictionaries: Vec::new(),
             batches: Vec::new(),
         };
-        writer.put(&[IoSlice::new(&frame::head())])?;
-        writer.put(&[IoSlice::new(&frame::schema_message(&writer.schema))])?;
+        let schema = frame::schema_message(&writer.schema);
+        writer.file.put(&[IoSlice::new(&frame::head()), IoSlice::new(&schema)]);
         let mut names = Body::default();
         names.add_utf8(sources.iter().map(String::as_str));
         let message = frame::dictionary_message(&names, sources.len());
-        let block = writer.put_message(&message, &names)?;
+        let block = writer.put_message(&message, &names);
         writer.dictionaries.push(block);
         Ok(writer)
     }
 
-    /// Writes one batch made of these groups, in their order.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write_batch(&mut self, groups: &[Group]) -> Result<()> {
+    /// Takes one batch made of these groups, in their order, and returns what
+    /// is to be done now to write the file.
+    pub fn write_batch(&mut self, groups: &[Group]) -> Vec<Flush> {
         let rows = groups.iter().map(Group::len).sum();
         let body = self.batch_body(groups, rows);
         let message = frame::batch_message(&body, rows);
-        let block = self.put_message(&message, &body)?;
+        let block = self.put_message(&message, &body);
         self.batches.push(block);
-        Ok(())
+        let flush = |piece: Piece| -> Flush {
+            let target = self.target.clone();
+            Box::new(move || piece.write().map_err(|error| Error::io(&target, error)))
+        };
+        self.file.take_pieces().into_iter().map(flush).collect()
     }
 
     /// Ends the file and waits until the device has it.
@@ -87,8 +87,8 @@ impl FeatureWriter {
     /// If the file cannot be written.
     pub fn finish(mut self) -> Result<()> {
         let tail = frame::tail(&self.schema, &self.dictionaries, &self.batches);
-        self.put(&[IoSlice::new(&tail)])?;
-        self.file.sync_all().map_err(|error| Error::io(&self.target, error))
+        self.file.put(&[IoSlice::new(&tail)]);
+        self.file.finish().map_err(|error| Error::io(&self.target, error))
     }
 
     /// The columns of `schema::schema`, in its order.
@@ -120,33 +120,15 @@ impl FeatureWriter {
         body
     }
 
-    fn put_message(&mut self, message: &[u8], body: &Body) -> Result<Block> {
+    fn put_message(&mut self, message: &[u8], body: &Body) -> Block {
         let block = Block {
-            offset: self.position,
+            offset: self.file.position(),
             metadata_length: message.len(),
             body_length: body.length(),
         };
-        let mut slices = vec![IoSlice::new(message)];
-        slices.extend(body.slices());
-        self.put(&slices)?;
-        Ok(block)
-    }
-
-    fn put(&mut self, slices: &[IoSlice]) -> Result<()> {
-        let mut slices = slices.to_vec();
-        let mut rest = &mut slices[..];
-        while !rest.is_empty() {
-            match self.file.write_vectored(rest) {
-                Ok(0) => return Err(Error::io(&self.target, std::io::ErrorKind::WriteZero.into())),
-                Ok(written) => {
-                    self.position += written as u64;
-                    IoSlice::advance_slices(&mut rest, written);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(&self.target, error)),
-            }
-        }
-        Ok(())
+        self.file.put(&[IoSlice::new(message)]);
+        self.file.put(&body.slices().collect::<Vec<_>>());
+        block
     }
 }
 

@@ -5,13 +5,14 @@ use std::ops::Range;
 use memchr::memchr;
 
 use super::records::{Header, Mistake, Parsed, Piece, keep_letters};
+use super::text_buffer::TextBuffer;
 use crate::simd::Backend;
 
 /// Parses a chunk of FASTA text whose line ends are all `\n`.
 ///
 /// `within_line` says that the chunk begins inside a line of letters. The
 /// letters are moved together in place, so no second buffer is filled.
-pub(super) fn parse(mut text: Vec<u8>, within_line: bool, backend: Backend) -> Parsed {
+pub(super) fn parse(mut text: TextBuffer, within_line: bool, backend: Backend) -> Parsed {
     let mut parsed = Parsed::default();
     let mut kept = 0;
     let mut at = 0;
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn lines_are_joined_and_spaces_dropped() {
         let text = b">a first\nACG\n\nTn N\t-\n>\n>b\tx\nuU".to_vec();
-        let parsed = parse(text, false, Backend::Scalar);
+        let parsed = parse(text.into(), false, Backend::Scalar);
         let expected = [
             (Some("a"), "ACGTnN-".to_string()),
             (Some(""), String::new()),
@@ -103,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_chunk_may_begin_within_a_line() {
-        let parsed = parse(b"ACG\nT\n>b\nA\n".to_vec(), true, Backend::Scalar);
+        let parsed = parse(b"ACG\nT\n>b\nA\n".to_vec().into(), true, Backend::Scalar);
         let expected = [(None, "ACGT".to_string()), (Some("b"), "A".to_string())];
         assert_eq!(summary(&parsed), expected);
-        let parsed = parse(b">b\nA\n".to_vec(), true, Backend::Scalar);
+        let parsed = parse(b">b\nA\n".to_vec().into(), true, Backend::Scalar);
         assert!(parsed.mistake.is_some(), "a '>' within a line is no header");
     }
 
@@ -114,7 +115,7 @@ mod tests {
     fn mistakes_name_the_line_and_keep_what_was_before() {
         for (line, blame) in [("MEQ", "'E'"), ("AC1", "'1'"), (";x", "';'"), ("A\0", "\\u{0}")] {
             let text = format!(">a\nACGT\n{line}\n");
-            let parsed = parse(text.into_bytes(), false, Backend::Scalar);
+            let parsed = parse(text.into_bytes().into(), false, Backend::Scalar);
             let mistake = parsed.mistake.clone().unwrap();
             assert_eq!(mistake.line, 2);
             assert!(mistake.message.contains(blame), "{}", mistake.message);

@@ -5,6 +5,7 @@ use std::ops::Range;
 use memchr::memchr;
 
 use super::records::{Header, Mistake, Parsed, Piece, keep_letters};
+use super::text_buffer::TextBuffer;
 use crate::simd::Backend;
 
 /// The lines of a record, and where the next one begins.
@@ -55,7 +56,7 @@ pub(super) fn whole_records(text: &[u8]) -> usize {
 }
 
 /// Parses whole FASTQ records whose line ends are all `\n`.
-pub(super) fn parse(mut text: Vec<u8>, backend: Backend) -> Parsed {
+pub(super) fn parse(mut text: TextBuffer, backend: Backend) -> Parsed {
     let mut parsed = Parsed::default();
     let mut kept = 0;
     let mut at = 0;
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn four_lines_are_a_record() {
         let text = b"\n@a x\nACGN\n+a\n@@@@\n\n@b\n\n+\n\n@c\nAC\n+\n>+";
-        let parsed = parse(text.to_vec(), Backend::Scalar);
+        let parsed = parse(text.to_vec().into(), Backend::Scalar);
         let expected = [("a", "ACGN"), ("b", ""), ("c", "AC")];
         let expected = expected.map(|(id, letters)| (id.to_string(), letters.to_string()));
         assert_eq!(ids_and_letters(&parsed), expected);
@@ -167,7 +168,7 @@ mod tests {
             ("@a\nAC\n+\n!!\n@b\nAC\n", 4, "truncated"),
             ("@a\nAE\n+\n!!\n", 1, "'E'"),
         ] {
-            let mistake = parse(text.as_bytes().to_vec(), Backend::Scalar).mistake.unwrap();
+            let mistake = parse(text.as_bytes().to_vec().into(), Backend::Scalar).mistake.unwrap();
             assert_eq!(mistake.line, line, "{text:?}");
             assert!(mistake.message.contains(blame), "{}", mistake.message);
         }

@@ -7,3 +7,4 @@ mod fastq;
 pub mod records;
 pub mod stop;
 pub mod text;
+pub mod text_buffer;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::text_buffer::TextBuffer;
+
 /// The header of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -40,10 +42,10 @@ pub struct Mistake {
 }
 
 /// The records of a chunk of text.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Parsed {
     /// The letters of all pieces, without line ends and spaces.
-    pub letters: Vec<u8>,
+    pub letters: TextBuffer,
     /// The records in the order of the text. The last one may go on in the
     /// next chunk.
     pub pieces: Vec<Piece>,

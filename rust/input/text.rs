@@ -6,10 +6,11 @@
 use memchr::{memchr, memrchr};
 use std::path::PathBuf;
 
-use super::compression::{Blocks, Decoder, Format};
+use super::compression::{Blocks, Decoder};
 use super::discover::Source;
 use super::records::Parsed;
 use super::stop::StopFlag;
+use super::text_buffer::{TextBuffer, TextPool};
 use super::{fasta, fastq};
 use crate::error::{Error, Result};
 use crate::simd::Backend;
@@ -29,7 +30,7 @@ enum Kind {
 /// Text that can be parsed by itself.
 #[derive(Debug)]
 pub struct Chunk {
-    text: Vec<u8>,
+    text: TextBuffer,
     kind: Kind,
     /// The chunk begins within a line of letters.
     within_line: bool,
@@ -69,33 +70,32 @@ pub struct TextReader {
     /// Known once there is a character that is not a blank.
     kind: Option<Kind>,
     /// Text that belongs to the next chunk.
-    rest: Vec<u8>,
+    rest: TextBuffer,
+    pool: TextPool,
     within_line: bool,
     /// The text so far ended with a carriage return, so that a line feed at
     /// its beginning belongs to it.
     after_return: bool,
     at_end: bool,
-    /// The file is BGZF, and blocks are all that was seen of it so far.
-    is_blocked: bool,
 }
 
 impl TextReader {
-    /// Opens a file; once `stop` is set, reading it fails.
+    /// Opens a file; once `stop` is set, reading it fails. The chunks' memory
+    /// is from `pool`.
     ///
     /// # Errors
     /// If it cannot be opened, or is compressed in a way that is not known.
-    pub fn open(source: &Source, stop: &StopFlag) -> Result<Self> {
-        Ok(Self::new(source.path.clone(), Decoder::open(source, stop)?))
+    pub fn open(source: &Source, stop: &StopFlag, pool: &TextPool) -> Result<Self> {
+        Ok(Self::new(source.path.clone(), Decoder::open(source, stop)?, pool.clone()))
     }
 
-    fn new(path: PathBuf, decoder: Decoder) -> Self {
-        let is_blocked = decoder.format() == Format::Bgzf;
+    fn new(path: PathBuf, decoder: Decoder, pool: TextPool) -> Self {
         Self {
             path,
             decoder,
-            is_blocked,
             kind: None,
-            rest: Vec::new(),
+            rest: pool.take(),
+            pool,
             within_line: false,
             after_return: false,
             at_end: false,
@@ -120,7 +120,7 @@ impl TextReader {
     /// Whether the next piece may be blocks. The text of all blocks handed out
     /// has to come back before the first piece after the last of them.
     pub fn is_blocked(&self) -> bool {
-        self.is_blocked
+        self.decoder.may_have_blocks()
     }
 
     /// The next piece of the file.
@@ -128,7 +128,7 @@ impl TextReader {
     /// # Errors
     /// Those of [`TextReader::next_chunk`].
     pub fn next_piece(&mut self) -> Result<Piece> {
-        if !self.is_blocked {
+        if !self.is_blocked() {
             return Ok(self.next_chunk()?.map_or(Piece::End, Piece::Chunk));
         }
         if self.rest.is_empty() && self.kind.is_none() {
@@ -136,7 +136,6 @@ impl TextReader {
             self.finish_member()?;
         }
         let blocks = self.decoder.take_blocks()?;
-        self.is_blocked = blocks.is_some();
         Ok(blocks.map_or(Piece::Nothing, Piece::Blocks))
     }
 
@@ -186,8 +185,7 @@ impl TextReader {
     /// tell.
     fn take_chunk(&mut self, kind: Kind) -> Option<Chunk> {
         let length = self.cut(kind)?;
-        let mut text = std::mem::take(&mut self.rest);
-        self.rest = Vec::with_capacity(CHUNK + (text.len() - length));
+        let mut text = std::mem::replace(&mut self.rest, self.pool.take());
         self.rest.extend_from_slice(&text[length..]);
         text.truncate(length);
         let within_line = self.within_line;
@@ -204,9 +202,8 @@ impl TextReader {
     fn finish_member(&mut self) -> Result<()> {
         loop {
             let filled = self.rest.len();
-            self.rest.resize(filled + CHUNK, 0);
-            let read = self.decoder.read_member(&mut self.rest[filled..])?;
-            self.rest.truncate(filled + read);
+            let decoder = &mut self.decoder;
+            let read = self.rest.append(filled + CHUNK, |room| decoder.read_member(room))?;
             self.unify_line_ends(filled);
             if read == 0 {
                 return Ok(());
@@ -218,9 +215,8 @@ impl TextReader {
     fn fill(&mut self, target: usize) -> Result<()> {
         while self.rest.len() < target && !self.at_end {
             let filled = self.rest.len();
-            self.rest.resize(target.max(CHUNK), 0);
-            let read = self.decoder.read(&mut self.rest[filled..])?;
-            self.rest.truncate(filled + read);
+            let decoder = &mut self.decoder;
+            let read = self.rest.append(target.max(CHUNK), |room| decoder.read(room))?;
             self.at_end = read == 0;
             self.unify_line_ends(filled);
         }
@@ -264,7 +260,7 @@ impl TextReader {
         const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
         if self.kind.is_none() {
             if self.rest.starts_with(BYTE_ORDER_MARK) {
-                self.rest.drain(..BYTE_ORDER_MARK.len());
+                self.rest.remove_front(BYTE_ORDER_MARK.len());
             }
             self.kind = match self.rest.iter().find(|byte| !byte.is_ascii_whitespace()) {
                 Some(b'>') => Some(Kind::Fasta),
@@ -318,7 +314,11 @@ mod tests {
     fn reader(text: &[u8], portion: usize) -> TextReader {
         let path = PathBuf::from("x.fa");
         let inner = Portions(Cursor::new(text.to_vec()), portion);
-        TextReader::new(path.clone(), Decoder::from_reader(path, Box::new(inner)).unwrap())
+        TextReader::new(
+            path.clone(),
+            Decoder::from_reader(path, Box::new(inner)).unwrap(),
+            TextPool::default(),
+        )
     }
 
     /// Records of all chunks, joined.
@@ -398,7 +398,7 @@ mod tests {
                 reader.next_piece().unwrap()
             } else {
                 let blocks: Blocks = runs.pop_front().unwrap();
-                reader.take_text(&blocks.inflate().unwrap()).unwrap()
+                reader.take_text(&blocks.inflate(TextBuffer::default()).unwrap()).unwrap()
             };
             match piece {
                 Piece::Chunk(chunk) => chunks.push(chunk),
@@ -414,7 +414,7 @@ mod tests {
         let lines = |newline: &str| {
             let mut text = String::from("\u{feff}");
             for i in 0..3000_usize {
-                text += &format!(">r{i} x{newline}");
+                text.extend([">r", &i.to_string(), " x", newline]);
                 for width in [i % 91, 1700] {
                     text.extend("GATTACA".chars().cycle().skip(i).take(width));
                     text += newline;
@@ -428,7 +428,8 @@ mod tests {
                 let file = bgzf(text.as_bytes(), block_len);
                 let chunks = chunks_of_pieces(reader(&file, 1 << 20));
                 assert!(chunks.len() > 3);
-                let joined: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.text).collect();
+                let joined: Vec<u8> =
+                    chunks.into_iter().flat_map(|chunk| chunk.text.to_vec()).collect();
                 let expected = lines("\n").trim_start_matches('\u{feff}').to_owned();
                 assert!(joined == expected.as_bytes(), "{newline:?} {block_len}");
             }

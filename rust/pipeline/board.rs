@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use super::cut::{Cutter, Planned};
 use super::group::Group;
-use super::{Progress, Sink, Summary};
+use super::{Flush, Progress, Sink, Summary};
 use crate::error::{Error, Result};
 use crate::input::compression::Blocks;
 use crate::input::records::Parsed;
 use crate::input::text::{Chunk, Piece, TextReader};
+use crate::input::text_buffer::TextBuffer;
 
 /// Batches that are being filled or wait to be written.
 const BATCHES_AHEAD: u64 = 3;
+
+/// Flushes at a time: one less would leave the device idle in between.
+const FLUSHES: usize = 2;
 
 /// Chunks, or runs of blocks, of a file that wait while an earlier file is
 /// being cut.
@@ -33,7 +37,7 @@ pub(super) enum Job<'a> {
     Join {
         source: usize,
         reader: Box<TextReader>,
-        text: Result<Vec<u8>>,
+        text: Result<TextBuffer>,
     },
     Inflate {
         source: usize,
@@ -57,6 +61,7 @@ pub(super) enum Job<'a> {
         sink: &'a mut dyn Sink,
         batch: Vec<Group>,
     },
+    Flush(Flush),
 }
 
 /// What the cutter is to take next.
@@ -78,7 +83,7 @@ pub(super) enum Done<'a> {
     Inflated {
         source: usize,
         run: usize,
-        text: Result<Vec<u8>>,
+        text: Result<TextBuffer>,
     },
     /// A file that could not be opened or read.
     ReadFailed {
@@ -106,7 +111,9 @@ pub(super) enum Done<'a> {
     Written {
         sink: &'a mut dyn Sink,
         batch: Vec<Group>,
+        flushes: Vec<Flush>,
     },
+    Flushed,
     /// Anything that must stop the run.
     Failed(Error),
 }
@@ -124,7 +131,7 @@ enum Reader {
 enum RunState {
     Packed(Blocks),
     Inflating,
-    Text(Result<Vec<u8>>),
+    Text(Result<TextBuffer>),
 }
 
 enum ChunkState {
@@ -170,6 +177,9 @@ struct State<'a> {
     first_batch: u64,
     /// Missing while a worker has it.
     sink: Option<&'a mut dyn Sink>,
+    to_flush: VecDeque<Flush>,
+    /// Flushes that workers have.
+    flushing: usize,
     /// Groups whose memory can be used again.
     spare: Vec<Group>,
     summary: Option<Summary>,
@@ -202,6 +212,8 @@ impl<'a> Board<'a> {
             batches: VecDeque::new(),
             first_batch: 0,
             sink: Some(sink),
+            to_flush: VecDeque::new(),
+            flushing: 0,
             spare: Vec::new(),
             summary: None,
             failure: None,
@@ -262,7 +274,8 @@ impl<'a> Board<'a> {
     /// The job nearest to the sink that may be done now.
     fn choose(&self, state: &mut State<'a>) -> Option<Job<'a>> {
         state
-            .write()
+            .flush()
+            .or_else(|| state.write())
             .or_else(|| state.fill())
             .or_else(|| self.cut(state))
             .or_else(|| state.parse())
@@ -342,7 +355,7 @@ impl File {
     }
 
     /// The reader and the text of the next blocks, if both are there.
-    fn take_text(&mut self) -> Option<(Box<TextReader>, Result<Vec<u8>>)> {
+    fn take_text(&mut self) -> Option<(Box<TextReader>, Result<TextBuffer>)> {
         let Some(RunState::Text(_)) = self.runs.front() else {
             return None;
         };
@@ -390,7 +403,19 @@ impl File {
 }
 
 impl<'a> State<'a> {
+    fn flush(&mut self) -> Option<Job<'a>> {
+        if self.flushing == FLUSHES {
+            return None;
+        }
+        let flush = self.to_flush.pop_front()?;
+        self.flushing += 1;
+        Some(Job::Flush(flush))
+    }
+
     fn write(&mut self) -> Option<Job<'a>> {
+        if !self.to_flush.is_empty() {
+            return None;
+        }
         if self.sink.is_none() || !self.batches.front()?.is_complete() {
             return None;
         }
@@ -482,7 +507,12 @@ impl<'a> State<'a> {
                 let batch = &mut self.batches[(batch - self.first_batch) as usize];
                 batch.groups[position] = Some(group);
             }
-            Done::Written { sink, batch } => {
+            Done::Flushed => {
+                self.flushing -= 1;
+                self.stop_if_finished();
+            }
+            Done::Written { sink, batch, flushes } => {
+                self.to_flush.extend(flushes);
                 for group in batch {
                     self.progress.rows += group.len() as u64;
                     self.progress.letters += group.lengths.iter().sum::<u64>();
@@ -519,7 +549,8 @@ impl<'a> State<'a> {
     }
 
     fn stop_if_finished(&mut self) {
-        if self.summary.is_some() && self.batches.is_empty() && self.sink.is_some() {
+        let is_flushed = self.to_flush.is_empty() && self.flushing == 0;
+        if self.summary.is_some() && self.batches.is_empty() && self.sink.is_some() && is_flushed {
             self.stop(None);
         }
     }

@@ -8,7 +8,8 @@
 //! 2. *parse*: a chunk into records, in any order;
 //! 3. *cut*: records into windows, strictly in order;
 //! 4. *fill*: windows into groups of rows, in any order;
-//! 5. *write*: the groups of a batch, strictly in order.
+//! 5. *write*: the groups of a batch, strictly in order, into pieces of the
+//!    file, which are flushed in any order.
 //!
 //! Every worker takes the job nearest to the sink that is allowed, so results
 //! leave before more is read, and memory is bounded by the number of threads
@@ -36,12 +37,13 @@ pub const BATCH_ROWS: usize = 512;
 
 /// Where finished batches go.
 pub trait Sink: Send {
-    /// Takes the next batch.
-    ///
-    /// # Errors
-    /// If it cannot be kept; this stops the run.
-    fn write(&mut self, batch: &[Group]) -> Result<()>;
+    /// Takes the next batch, and returns what is to be done to keep it, by any
+    /// worker and in any order. Most of that is done when the next one comes.
+    fn write(&mut self, batch: &[Group]) -> Vec<Flush>;
 }
+
+/// Something that keeps what a [`Sink`] has taken; an error stops the run.
+pub type Flush = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// How a run is done.
 #[derive(Clone, Debug)]

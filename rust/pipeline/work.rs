@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::input::discover::Source;
 use crate::input::stop::StopFlag;
 use crate::input::text::{Piece, TextReader};
+use crate::input::text_buffer::TextPool;
 use crate::windows::Windower;
 
 /// How often the caller hears of the progress.
@@ -29,11 +30,13 @@ pub(super) fn run(
     let skipped = bad.iter().map(Option::is_some).collect();
     let cutter = Cutter::new(sources, plan);
     let stop = StopFlag::default();
+    let pool = TextPool::default();
     let board = Board::new(skipped, plan.threads.get(), cutter, sink);
     thread::scope(|scope| {
         for _ in 0..plan.threads.get() {
             let builder = GroupBuilder::new(plan.content.clone(), plan.backend);
-            let worker = Worker { board: &board, sources, plan, builder, stop: stop.clone() };
+            let (stop, pool) = (stop.clone(), pool.clone());
+            let worker = Worker { board: &board, sources, plan, builder, stop, pool };
             scope.spawn(|| worker.run());
         }
         loop {
@@ -57,6 +60,7 @@ struct Worker<'b, 'a> {
     builder: GroupBuilder,
     /// Ends reads that wait.
     stop: StopFlag,
+    pool: TextPool,
 }
 
 /// Stops the run if the worker that has it panics, so that no other one waits
@@ -93,7 +97,7 @@ impl<'a> Worker<'_, 'a> {
                 }
             }
             Job::Inflate { source, run, blocks } => {
-                Done::Inflated { source, run, text: blocks.inflate() }
+                Done::Inflated { source, run, text: blocks.inflate(self.pool.take()) }
             }
             Job::Parse { source, chunk, text } => {
                 Done::Parsed { source, chunk, parsed: text.parse(self.plan.backend) }
@@ -124,8 +128,12 @@ impl<'a> Worker<'_, 'a> {
                 self.builder.fill(&planned.rows, &mut group);
                 Done::Filled { batch: planned.batch, position: planned.position, group }
             }
-            Job::Write { sink, batch } => match sink.write(&batch) {
-                Ok(()) => Done::Written { sink, batch },
+            Job::Write { sink, batch } => {
+                let flushes = sink.write(&batch);
+                Done::Written { sink, batch, flushes }
+            }
+            Job::Flush(flush) => match flush() {
+                Ok(()) => Done::Flushed,
                 Err(error) => Done::Failed(error),
             },
         }
@@ -139,7 +147,7 @@ impl<'a> Worker<'_, 'a> {
         let before = reader.as_ref().map_or(0, |reader| reader.bytes_read());
         let mut reader = match reader {
             Some(reader) => reader,
-            None => Box::new(TextReader::open(&self.sources[source], &self.stop)?),
+            None => Box::new(TextReader::open(&self.sources[source], &self.stop, &self.pool)?),
         };
         let piece = reader.next_piece()?;
         let bytes = reader.bytes_read() - before;
@@ -193,7 +201,7 @@ pub(super) fn find_bad(
 
 /// Reads a file to its end and forgets what was in it.
 fn check(source: &Source, plan: &Plan, stop: &StopFlag) -> Result<()> {
-    let mut reader = TextReader::open(source, stop)?;
+    let mut reader = TextReader::open(source, stop, &TextPool::default())?;
     let mut windower = Windower::new(plan.cutting, 0, source.path.clone());
     let mut rows = Vec::new();
     while let Some(chunk) = reader.next_chunk()? {

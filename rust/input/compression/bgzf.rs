@@ -11,6 +11,7 @@ use super::gzip::{BGZF_END_LEN, BGZF_HEADER_LEN, Gzip, bgzf_member_len};
 use super::members::Codec;
 use super::{Fault, Format};
 use crate::error::Error;
+use crate::input::text_buffer::TextBuffer;
 
 /// Text in a run of blocks.
 const RUN_TEXT: usize = 1 << 20;
@@ -44,12 +45,14 @@ impl Blocks {
         Ok((!blocks.bytes.is_empty()).then_some(blocks))
     }
 
-    /// Their text.
+    /// Appends their text to `text`.
     ///
     /// # Errors
     /// If a block is corrupt.
-    pub fn inflate(self) -> Result<Vec<u8>, Error> {
-        inflate(&self.bytes, self.text_len)
+    pub fn inflate(self, mut text: TextBuffer) -> Result<TextBuffer, Error> {
+        // The spare byte lets the decoder see that a block has ended.
+        text.append(text.len() + self.text_len + 1, |room| inflate(&self.bytes, room))
+            .map(|_| text)
             .map_err(|fault| fault.into_error(&self.path, Format::Bgzf))
     }
 }
@@ -74,10 +77,8 @@ fn next_block(input: &mut InputBuffer) -> Result<Option<(usize, usize)>, Fault> 
     Ok((text_len <= BLOCK_TEXT_MAX).then_some((len as usize, text_len)))
 }
 
-fn inflate(mut bytes: &[u8], text_len: usize) -> Result<Vec<u8>, Fault> {
+fn inflate(mut bytes: &[u8], text: &mut [u8]) -> Result<usize, Fault> {
     let mut codec = Gzip::new();
-    // The spare byte lets the decoder see that a block has ended.
-    let mut text = vec![0; text_len + 1];
     let mut filled = 0;
     while !bytes.is_empty() {
         codec.restart()?;
@@ -93,7 +94,5 @@ fn inflate(mut bytes: &[u8], text_len: usize) -> Result<Vec<u8>, Fault> {
             }
         }
     }
-    // Every trailer agreed with its text, and `text_len` is their sum.
-    text.truncate(filled);
-    Ok(text)
+    Ok(filled)
 }

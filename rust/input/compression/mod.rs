@@ -112,6 +112,7 @@ pub struct Decoder {
     input: InputBuffer,
     /// `None` for a plain file.
     members: Option<Members>,
+    may_have_blocks: bool,
     /// The decompressed bytes that were needed to judge the content.
     head: Cursor<Vec<u8>>,
 }
@@ -147,6 +148,7 @@ impl Decoder {
             format,
             input,
             members: codec.map(|codec| Members::new(format, codec)),
+            may_have_blocks: format == Format::Bgzf,
             head: Cursor::default(),
         };
         match decoder.judge_content() {
@@ -206,6 +208,11 @@ impl Decoder {
         }
     }
 
+    /// Whether the file is BGZF, and blocks are all that was seen of it so far.
+    pub fn may_have_blocks(&self) -> bool {
+        self.may_have_blocks
+    }
+
     /// The next blocks of a BGZF file, to be inflated elsewhere. `None` where
     /// [`Decoder::read`] has to go on: within a member, at the end of the file,
     /// and where other members than blocks follow.
@@ -215,6 +222,7 @@ impl Decoder {
     /// [`Error::Io`] when the file cannot be read on.
     pub fn take_blocks(&mut self) -> Result<Option<Blocks>> {
         let Some(members) = self.members.as_mut().filter(|members| members.is_between()) else {
+            self.may_have_blocks = false;
             return Ok(None);
         };
         let blocks = Blocks::take(&self.path, &mut self.input).and_then(|blocks| {
@@ -223,7 +231,9 @@ impl Decoder {
             }
             Ok(blocks)
         });
-        blocks.map_err(|fault| fault.into_error(&self.path, self.format))
+        let blocks = blocks.map_err(|fault| fault.into_error(&self.path, self.format))?;
+        self.may_have_blocks = blocks.is_some();
+        Ok(blocks)
     }
 
     fn decode(&mut self, buf: &mut [u8]) -> std::result::Result<usize, Fault> {

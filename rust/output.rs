@@ -1,0 +1,266 @@
+//! Large files that are written once, from their start to their end.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::large::zeros;
+
+/// Bytes in a piece.
+const PIECE: usize = 1 << 24;
+
+/// What the address and the size of a direct write are multiples of. Disks
+/// want 512 or 4096; for more, [`Piece::write`] falls back to ordinary writes.
+const ALIGNMENT: usize = 1 << 12;
+
+/// Space that is asked for ahead, so that a large file lies in few places.
+const RESERVED_AHEAD: u64 = 1 << 28;
+
+/// A file that is put together here and written in large pieces, by anyone and
+/// in any order.
+///
+/// What is longer than one piece goes past the page cache where the file system
+/// can do that: a file larger than the memory gains nothing from the cache, and
+/// clearing and filling its pages takes longer than computing what is in them.
+pub(crate) struct OutputFile {
+    file: Arc<File>,
+    buffer: Buffer,
+    /// Bytes in `buffer`, which begins at `written` in the file.
+    filled: usize,
+    written: u64,
+    reserved: u64,
+    /// Full pieces that no one has taken yet.
+    pieces: Vec<Piece>,
+    /// Buffers of pieces that were written.
+    spare: Arc<Mutex<Vec<Buffer>>>,
+}
+
+impl OutputFile {
+    /// Begins a file, replacing what is there.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: Arc::new(File::create(path)?),
+            buffer: Buffer::new(),
+            filled: 0,
+            written: 0,
+            reserved: 0,
+            pieces: Vec::new(),
+            spare: Arc::default(),
+        })
+    }
+
+    /// Bytes so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.written + self.filled as u64
+    }
+
+    /// Appends all parts.
+    pub(crate) fn put(&mut self, parts: &[IoSlice]) {
+        for part in parts {
+            let mut rest = &part[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(PIECE - self.filled));
+                self.buffer.bytes()[self.filled..][..now.len()].copy_from_slice(now);
+                self.filled += now.len();
+                rest = later;
+                if self.filled == PIECE {
+                    self.close_piece();
+                }
+            }
+        }
+    }
+
+    /// The pieces that have become full; each is to be written before the file
+    /// is finished.
+    pub(crate) fn take_pieces(&mut self) -> Vec<Piece> {
+        std::mem::take(&mut self.pieces)
+    }
+
+    /// Ends the file and waits until the device has it.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        for piece in self.take_pieces() {
+            piece.write()?;
+        }
+        // The rest is of any size.
+        direct::set(&self.file, false);
+        self.file.write_all_at(&self.buffer.bytes()[..self.filled], self.written)?;
+        if self.reserved > 0 {
+            self.file.set_len(self.position())?;
+        }
+        self.file.sync_all()
+    }
+
+    fn close_piece(&mut self) {
+        if self.written == 0 {
+            direct::set(&self.file, true);
+        }
+        if self.written + PIECE as u64 > self.reserved {
+            direct::reserve(&self.file, self.written, RESERVED_AHEAD);
+            self.reserved = self.written + RESERVED_AHEAD;
+        }
+        let next = spare(&self.spare).pop().unwrap_or_else(Buffer::new);
+        self.pieces.push(Piece {
+            file: self.file.clone(),
+            offset: self.written,
+            buffer: std::mem::replace(&mut self.buffer, next),
+            spare: self.spare.clone(),
+        });
+        self.written += PIECE as u64;
+        self.filled = 0;
+    }
+}
+
+/// A part of a file that is to be written.
+pub(crate) struct Piece {
+    file: Arc<File>,
+    offset: u64,
+    buffer: Buffer,
+    spare: Arc<Mutex<Vec<Buffer>>>,
+}
+
+impl Piece {
+    /// Writes it to its place.
+    pub(crate) fn write(mut self) -> io::Result<()> {
+        let mut offset = self.offset;
+        let mut rest = &*self.buffer.bytes();
+        while !rest.is_empty() {
+            match self.file.write_at(rest, offset) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    offset += count as u64;
+                    rest = &rest[count..];
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The device wants larger multiples, or a write ended between
+                // two: an ordinary one will do, or say what is wrong.
+                Err(error)
+                    if error.kind() == ErrorKind::InvalidInput && direct::is_set(&self.file) =>
+                {
+                    direct::set(&self.file, false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        spare(&self.spare).push(self.buffer);
+        Ok(())
+    }
+}
+
+fn spare(spare: &Mutex<Vec<Buffer>>) -> MutexGuard<'_, Vec<Buffer>> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Memory of a piece, aligned for direct writes.
+struct Buffer {
+    memory: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        let memory = zeros::<u8>(PIECE + ALIGNMENT);
+        let start = memory.as_ptr().align_offset(ALIGNMENT);
+        Self { memory, start }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + PIECE]
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod direct {
+    use std::fs::File;
+
+    use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_getfl, fcntl_setfl};
+
+    /// Turns direct writing on, where the file system can do it, or off.
+    pub(super) fn set(file: &File, on: bool) {
+        if let Ok(mut flags) = fcntl_getfl(file) {
+            flags.set(OFlags::DIRECT, on);
+            let _ = fcntl_setfl(file, flags);
+        }
+    }
+
+    pub(super) fn is_set(file: &File) -> bool {
+        fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
+    }
+
+    /// Reserves space without making the file longer. A file system that cannot
+    /// do that, or has less, is none the worse.
+    pub(super) fn reserve(file: &File, from: u64, length: u64) {
+        let _ = fallocate(file, FallocateFlags::KEEP_SIZE, from, length);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod direct {
+    use std::fs::File;
+
+    pub(super) fn set(_: &File, _: bool) {}
+
+    pub(super) fn is_set(_: &File) -> bool {
+        false
+    }
+
+    pub(super) fn reserve(_: &File, _: u64, _: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length).map(|i| ((i * i) >> 7) as u8).collect()
+    }
+
+    #[test]
+    fn files_hold_what_was_put_into_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 12_345] {
+            for part in [1 << 20, 999_999, 5 * PIECE] {
+                let path = folder.path().join("file");
+                let expected = bytes(length);
+                let mut file = OutputFile::create(&path).unwrap();
+                for part in expected.chunks(part) {
+                    let (a, b) = part.split_at(part.len() / 3);
+                    file.put(&[IoSlice::new(a), IoSlice::new(b)]);
+                }
+                assert_eq!(file.position(), length as u64);
+                for piece in file.take_pieces().into_iter().rev() {
+                    piece.write().unwrap();
+                }
+                file.finish().unwrap();
+                assert!(std::fs::read(&path).unwrap() == expected, "{length} {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn buffers_are_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = OutputFile::create(&folder.path().join("file")).unwrap();
+        let part = bytes(PIECE);
+        for _ in 0..5 {
+            file.put(&[IoSlice::new(&part)]);
+            for piece in file.take_pieces() {
+                piece.write().unwrap();
+            }
+            assert_eq!(spare(&file.spare).len(), 1);
+        }
+    }
+
+    #[test]
+    fn space_that_was_not_needed_is_given_back() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut file = OutputFile::create(&path).unwrap();
+        file.put(&[IoSlice::new(&bytes(PIECE + 5))]);
+        file.finish().unwrap();
+        let used = path.metadata().unwrap().blocks() * 512;
+        assert!(used < 2 * PIECE as u64, "{used} bytes on disk");
+    }
+}
