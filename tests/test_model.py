@@ -62,7 +62,7 @@ def test_presets_in_the_order_of_the_log() -> None:
 def test_untrained_decoder_predicts_the_uniform_profile(full_layout: Layout, preset: str) -> None:
     torch.manual_seed(0)
     model = KmerVAE.from_preset(preset, layout=full_layout)
-    decoded = model.generative(torch.randn(32, get_preset(preset).model.latent))
+    decoded = model.generative(torch.randn(32, get_preset(preset).model.n_latent))
     log_value = decoded.value.log() if decoded.space == "linear" else decoded.value
     assert log_value.mean().item() == pytest.approx(-math.log(8192), abs=0.3)
     assert log_value.std().item() < 1.0

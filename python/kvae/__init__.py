@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kvae.model import KmerVAE
     from kvae.store import FeatureStore
     from kvae.training import TrainResult, train
+    from kvae.training.pretraining import PretrainResult, pretrain
 
 __all__ = [
     "Block",
@@ -31,6 +32,7 @@ __all__ = [
     "KmerVAE",
     "KvaeError",
     "Layout",
+    "PretrainResult",
     "TrainResult",
     "__version__",
     "compare",
@@ -40,6 +42,7 @@ __all__ = [
     "featurize",
     "featurize_sequences",
     "kmers",
+    "pretrain",
     "train",
 ]
 
@@ -51,6 +54,7 @@ _HOME = {
     "FeaturizeResult": "kvae.featurizing",
     "KmerVAE": "kvae.model",
     "Layout": "kvae.layout",
+    "PretrainResult": "kvae.training.pretraining",
     "TrainResult": "kvae.training",
     "compare": "kvae.comparison",
     "count_kmers": "kvae.featurizing",
@@ -59,6 +63,7 @@ _HOME = {
     "featurize": "kvae.featurizing",
     "featurize_sequences": "kvae.featurizing",
     "kmers": "kvae.layout",
+    "pretrain": "kvae.training.pretraining",
     "train": "kvae.training",
 }
 

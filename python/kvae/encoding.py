@@ -148,7 +148,7 @@ def encode(
         batches = _posteriors(model, source, batch_size, torch_device, progress)
         if output is not None:
             return _write(model, source, batches, Path(run), Path(output), with_logvar, force)
-        shape = (len(source), model.config.latent)
+        shape = (len(source), model.config.n_latent)
         mean, log_var = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for rows, mean_BL, log_var_BL in batches:
             mean[rows], log_var[rows] = mean_BL, log_var_BL
@@ -197,7 +197,7 @@ def _write(
         "run": run.resolve().name,
         "layout": source.layout.fingerprint,
     }
-    n_latent = model.config.latent
+    n_latent = model.config.n_latent
     schema = latent_schema(n_latent, facts, with_logvar=with_logvar)
     names = pa.array(source.source_names, pa.string())
     columns = {name: source.column(name) for name in ("id", "start", "end", "length")}

@@ -11,6 +11,7 @@ from kvae.config import (
     DecoderConfig,
     DenseReadout,
     DotReadout,
+    EncoderBranchConfig,
     EncoderConfig,
     Frozen,
     LossConfig,
@@ -30,9 +31,9 @@ class Preset(Frozen):
 
 # What all designs of the log but the first have in common.
 _BRANCHES = (
-    BranchConfig(block="7-mers", hidden=(512, 256)),
-    BranchConfig(block="4-mers", hidden=(128, 64)),
-    BranchConfig(block="3-mers", hidden=(64, 32)),
+    EncoderBranchConfig(block="7-mers", hidden=(512, 256)),
+    EncoderBranchConfig(block="4-mers", hidden=(128, 64)),
+    EncoderBranchConfig(block="3-mers", hidden=(64, 32)),
 )
 _DENSE = (
     BranchConfig(block="4-mers", hidden=(64, 128)),
@@ -45,9 +46,9 @@ _OUTLINE = Preset(
     model=ModelConfig(
         encoder=EncoderConfig(
             branches=(
-                BranchConfig(block="7-mers", hidden=(4096, 2048)),
-                BranchConfig(block="4-mers", hidden=(64, 32)),
-                BranchConfig(block="3-mers", hidden=(16, 8)),
+                EncoderBranchConfig(block="7-mers", hidden=(4096, 2048)),
+                EncoderBranchConfig(block="4-mers", hidden=(64, 32)),
+                EncoderBranchConfig(block="3-mers", hidden=(16, 8)),
             ),
             shared=(1024, 512),
         ),
@@ -71,7 +72,7 @@ _OUTLINE = Preset(
 _DEEP = Preset(
     model=ModelConfig(
         encoder=EncoderConfig(
-            branches=(BranchConfig(block="7-mers", hidden=(1024, 512, 256)), *_BRANCHES[1:]),
+            branches=(EncoderBranchConfig(block="7-mers", hidden=(1024, 512, 256)), *_BRANCHES[1:]),
             shared=(512,),
         ),
         latent=256,

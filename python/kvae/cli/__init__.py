@@ -19,6 +19,7 @@ from kvae.cli.demo import demo
 from kvae.cli.describe import describe
 from kvae.cli.encode import encode
 from kvae.cli.featurize import featurize
+from kvae.cli.pretrain import pretrain
 from kvae.cli.train import train
 from kvae.errors import KvaeError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(featurize)
 app.command()(train)
+app.command(no_args_is_help=True)(pretrain)
 app.command(no_args_is_help=True)(encode)
 app.command(no_args_is_help=True)(compare)
 app.command()(describe)

@@ -10,26 +10,46 @@ from __future__ import annotations
 
 from kvae.config.base import Frozen, parse_config
 from kvae.config.changes import override, read_changes, read_setting, resolve_key
+from kvae.config.latent import HierarchicalLatent, LatentPart
 from kvae.config.model import (
+    AutoencoderConfig,
     BranchConfig,
     DecoderConfig,
+    EncoderBranchConfig,
     EncoderConfig,
+    HiddenConfig,
     ModelConfig,
     SparseBranchConfig,
 )
-from kvae.config.readouts import DenseReadout, DotReadout, LowRankReadout, ReadoutConfig
+from kvae.config.readouts import (
+    ConvReadout,
+    DenseReadout,
+    DotReadout,
+    GroupedReadout,
+    LowRankReadout,
+    PretrainedReadout,
+    ReadoutConfig,
+)
 from kvae.config.run import LossConfig, RunConfig, TrainConfig
 
 __all__ = [
+    "AutoencoderConfig",
     "BranchConfig",
+    "ConvReadout",
     "DecoderConfig",
     "DenseReadout",
     "DotReadout",
+    "EncoderBranchConfig",
     "EncoderConfig",
     "Frozen",
+    "GroupedReadout",
+    "HiddenConfig",
+    "HierarchicalLatent",
+    "LatentPart",
     "LossConfig",
     "LowRankReadout",
     "ModelConfig",
+    "PretrainedReadout",
     "ReadoutConfig",
     "RunConfig",
     "SparseBranchConfig",

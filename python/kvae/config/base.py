@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -48,6 +48,20 @@ def parse_config(cls: type[ConfigT], text: str | bytes, origin: str) -> ConfigT:
         return cls.model_validate_json(text)
     except ValidationError as error:
         raise KvaeError(f"{origin}: {first_problem(error)}") from None
+
+
+def part(cls: type[ConfigT], value: Any) -> ConfigT:
+    """Validate a part of a configuration whose class depends on its content.
+
+    Raises
+    ------
+    ValueError
+        With the first problem in one line, for the configuration around it.
+    """
+    try:
+        return cls.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
 
 
 def first_problem(error: ValidationError) -> str:

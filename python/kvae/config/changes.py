@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from kvae.config.base import ConfigT, parse_config
+from kvae.config.readouts import ReadoutConfig
 from kvae.errors import KvaeError
 
 # Which of several readouts is meant by "the decoder's kind": that of the values.
@@ -189,7 +191,18 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
         raise KeyError(f"{path} needs keys of its own, such as hidden")
     if last == "kind" and parent.get("kind") != value:
         parent.clear()
+        parent |= _defaults_of_kind(value)
     parent[last] = value
+
+
+def _defaults_of_kind(kind: Any) -> dict[str, Any]:
+    """Keys of a kind of readout with their defaults; those without one are null."""
+    cls = ReadoutConfig.kinds.get(kind) if isinstance(kind, str) else None
+    fields = cls.model_fields if cls else {}
+    return {
+        name: None if field.is_required() else to_jsonable_python(field.get_default())
+        for name, field in fields.items()
+    }
 
 
 def read_setting(text: str) -> tuple[str, Any]:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kvae.config.base import Fraction, Frozen, HiddenWidths, Positive, Width
-from kvae.config.readouts import Readout
+from kvae.config.latent import Latent
+from kvae.config.readouts import PretrainedReadout, Readout
+
+
+class HiddenConfig(Frozen):
+    """Settings of all hidden layers.
+
+    BatchNorm's epsilon and LeakyReLU's slope are Keras's defaults, which the
+    design was tuned with. BatchNorm's momentum is torch's (0.1, in Keras's
+    notation 0.9 rather than 0.99): with Keras's the running statistics, and with
+    them every validation figure, lag hundreds of steps behind a short run.
+    """
+
+    negative_slope: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
+    batch_norm_eps: Positive = 1e-3
+    batch_norm_momentum: Fraction = 0.1
 
 
 class BranchConfig(Frozen):
@@ -17,41 +33,87 @@ class BranchConfig(Frozen):
     hidden: HiddenWidths
 
 
-class EncoderConfig(Frozen):
-    """One branch per block, each with copies of the context fields, then shared layers."""
+class EncoderBranchConfig(BranchConfig):
+    """Hidden layers of one block in the encoder.
 
-    branches: tuple[BranchConfig, ...] = Field(min_length=1)
+    With ``skip`` the first hidden layer's output, made as wide as the last one's,
+    is added to it.
+    """
+
+    skip: bool = False
+
+    @model_validator(mode="after")
+    def _check_skip(self) -> Self:
+        if self.skip and len(self.hidden) < 2:
+            raise ValueError(
+                "skip leads from the first hidden layer to the last, but there is only one"
+            )
+        return self
+
+
+class EncoderConfig(Frozen):
+    """One branch per block, each with copies of the context fields, then shared layers.
+
+    ``input_dropout`` is the share of inputs that are hidden in training: they
+    appear as those of a random sequence.
+    """
+
+    branches: tuple[EncoderBranchConfig, ...] = Field(min_length=1)
     context: tuple[str, ...] = ("gc", "length")
     shared: HiddenWidths
+    input_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class SparseBranchConfig(Frozen):
     """Decoder branch of the block whose k-mers are mostly absent (the 7-mers).
 
     With ``gate_hidden`` a second pathway predicts which k-mers are present at
-    all; without it the values stand alone.
+    all; without it the values stand alone. Both end in a readout like
+    ``readout`` unless the gate has a ``gate_readout`` of its own.
     """
 
     block: str = "7-mers"
     value_hidden: HiddenWidths
     gate_hidden: HiddenWidths | None
     readout: Readout
+    gate_readout: Readout | None = None
+
+    @model_validator(mode="after")
+    def _check_gate(self) -> Self:
+        if self.gate_hidden is None:
+            if self.gate_readout is not None:
+                raise ValueError(
+                    "gate_readout is the last layer of a gate, but there is none: "
+                    "give gate_hidden, or set gate_readout to null"
+                )
+        elif not (self.gate_readout or self.readout).for_gates:
+            kind = (self.gate_readout or self.readout).kind
+            raise ValueError(
+                f"a {kind} readout writes log frequencies, not the logits of a gate: set "
+                "gate_readout to another kind, or gate_hidden to null"
+            )
+        return self
 
 
 class DecoderConfig(Frozen):
-    """Shared layers, then one branch for the sparse block and one per dense block."""
+    """Shared layers, then one branch for the sparse block and one per dense block.
+
+    The blocks of ``derived`` have no branch: their frequencies are sums of the
+    decoded 7-mers'.
+    """
 
     shared: HiddenWidths
     sparse: SparseBranchConfig
     dense: tuple[BranchConfig, ...]
+    derived: tuple[str, ...] = ()
 
     @property
     def dense_blocks(self) -> tuple[str, ...]:
         """Blocks decoded beside the sparse one, in the order of the output."""
-        return tuple(branch.block for branch in self.dense)
+        return (*(branch.block for branch in self.dense), *self.derived)
 
 
-class ModelConfig(Frozen):
+class ModelConfig(HiddenConfig):
     """Architecture of a `kvae.model.KmerVAE`; widths of the blocks come from the layout.
 
     ``output_space`` is where the 7-mer values live: ``linear`` for frequencies
@@ -60,28 +122,80 @@ class ModelConfig(Frozen):
     its frequency exceeds ``presence_threshold``. With ``log_floor`` no log
     frequency is taken for lower than that, neither as input nor as target.
 
-    BatchNorm's epsilon and LeakyReLU's slope are Keras's defaults, which the
-    design was tuned with. BatchNorm's momentum is torch's (0.1, in Keras's
-    notation 0.9 rather than 0.99): with Keras's the running statistics, and with
-    them every validation figure, lag hundreds of steps behind a short run.
+    ``latent`` is a number of units, or their division among the blocks.
+
     """
 
     encoder: EncoderConfig
-    latent: Width
+    latent: Latent
     decoder: DecoderConfig
     output_space: Literal["linear", "log"]
     presence_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-5
     log_floor: Annotated[float, Field(ge=-13.8, lt=0.0)] | None = None
-    negative_slope: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
-    batch_norm_eps: Positive = 1e-3
-    batch_norm_momentum: Fraction = 0.1
+
+    @property
+    def latent_parts(self) -> dict[str, int]:
+        """Latent units of single blocks; empty where all units are shared."""
+        if isinstance(self.latent, int):
+            return {}
+        return {part.block: part.units for part in self.latent.parts}
+
+    @property
+    def shared_latent(self) -> int:
+        """Latent units that belong to no block."""
+        return self.latent if isinstance(self.latent, int) else self.latent.shared
+
+    @property
+    def n_latent(self) -> int:
+        """Number of latent units."""
+        return sum(self.latent_parts.values()) + self.shared_latent
 
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
-        decoded = [self.decoder.sparse.block, *(b.block for b in self.decoder.dense)]
-        encoded = [b.block for b in self.encoder.branches]
-        for side, names in (("encoder", encoded), ("decoder", decoded)):
-            twice = {name for name in names if names.count(name) > 1}
+        decoder = self.decoder
+        parts = [] if isinstance(self.latent, int) else [part.block for part in self.latent.parts]
+        encoded = [branch.block for branch in self.encoder.branches]
+        branches = [decoder.sparse.block, *(branch.block for branch in decoder.dense)]
+        decoded = [*branches, *decoder.derived]
+        for side, names in (("encoder", encoded), ("decoder", decoded), ("latent", parts)):
+            twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise ValueError(f"the {side} has two branches for {', '.join(sorted(twice))}")
+                either = ", one of its own and a derived one" if twice[0] in decoder.derived else ""
+                what = "parts" if side == "latent" else "branches"
+                raise ValueError(f"the {side} has two {what} for {', '.join(twice)}{either}")
+        for name in parts:
+            if name not in encoded:
+                raise ValueError(
+                    f"the latent has a part for {name}, but the encoder has no branch to infer it"
+                )
+            if name not in branches:
+                raise ValueError(
+                    f"the latent has a part for {name}, but the decoder has no branch to see it"
+                )
         return self
+
+    @model_validator(mode="after")
+    def _check_floor(self) -> Self:
+        if self.log_floor is None or self.output_space != "log":
+            return self
+        if self.decoder.sparse.gate_hidden is None and self.log_floor > math.log(
+            self.presence_threshold
+        ):
+            raise ValueError(
+                f"an output at the log_floor of {self.log_floor:g} would count as present at a "
+                f"presence_threshold of {self.presence_threshold:g}: raise the threshold to "
+                f"{math.exp(self.log_floor):.2g} or more"
+            )
+        if isinstance(self.decoder.sparse.readout, PretrainedReadout):
+            raise ValueError(
+                "a pretrained readout has learned log frequencies without a log_floor and is "
+                "frozen: leave log_floor out"
+            )
+        return self
+
+
+class AutoencoderConfig(HiddenConfig):
+    """Architecture of a `kvae.model.autoencoder.KmerAutoencoder`."""
+
+    block: str = "7-mers"
+    code: Width = 128

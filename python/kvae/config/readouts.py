@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from kvae.config.base import Frozen, Width
+from kvae.config.base import Frozen, Width, part
 
 
 class ReadoutConfig(Frozen):
@@ -22,6 +22,8 @@ class ReadoutConfig(Frozen):
     """
 
     kinds: ClassVar[dict[str, type[ReadoutConfig]]] = {}
+    # Whether the outputs can be any numbers, as the logits of a gate must.
+    for_gates: ClassVar[bool] = True
     kind: str
 
     @classmethod
@@ -51,6 +53,44 @@ class DotReadout(ReadoutConfig):
     embedding: Width = 64
 
 
+class GroupedReadout(ReadoutConfig):
+    """Linear layers of its own for each group of neighbouring k-mers.
+
+    k-mers are in lexicographic order, so those of a group share a prefix: a
+    hidden vector becomes ``width`` numbers for each group, and these the group's
+    k-mers.
+    """
+
+    kind: Literal["grouped"] = "grouped"
+    groups: Width = 64
+    width: Width = 32
+
+
+class ConvReadout(ReadoutConfig):
+    """Transposed convolutions that grow an image of all k-mers.
+
+    ``channels`` are those of the layers from the smallest image on; each but the
+    last doubles its sides, and the last layer writes the full image.
+    """
+
+    kind: Literal["conv"] = "conv"
+    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (128, 64, 32, 16, 8)
+    negative_slope: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
+
+
+class PretrainedReadout(ReadoutConfig):
+    """Linear to the code of an autoencoder, and its frozen decoder from there.
+
+    ``weights`` is a file of `kvae.pretrain` with codes of ``code`` numbers. It is
+    read when a run starts, and is part of the model from then on.
+    """
+
+    for_gates: ClassVar[bool] = False
+    kind: Literal["pretrained"] = "pretrained"
+    code: Width = 128
+    weights: str | None = None
+
+
 def readout_kind(name: object) -> type[ReadoutConfig]:
     """Look up the configuration class of a kind.
 
@@ -61,15 +101,19 @@ def readout_kind(name: object) -> type[ReadoutConfig]:
     """
     if not isinstance(name, str) or name not in ReadoutConfig.kinds:
         known = ", ".join(sorted(ReadoutConfig.kinds))
-        raise ValueError(f"unknown readout kind {name!r}, known: {known}")
+        raise ValueError(
+            f"unknown readout kind {name!r}, known: {known} (one of your own needs --plugin)"
+        )
     return ReadoutConfig.kinds[name]
 
 
 def _readout_of_kind(value: object) -> object:
-    """Replace a mapping with ``kind`` by the configuration class of that kind."""
+    """Make a configuration of a mapping with ``kind``, or of the kind alone."""
+    if isinstance(value, str):
+        value = {"kind": value}
     if not isinstance(value, Mapping):
         return value
-    return readout_kind(value.get("kind")).model_validate(value)
+    return part(readout_kind(value.get("kind")), value)
 
 
 Readout = Annotated[SerializeAsAny[ReadoutConfig], BeforeValidator(_readout_of_kind)]

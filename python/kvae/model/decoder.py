@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kvae.model.derive import DerivedBlock
 from kvae.model.layers import find_block, hidden_stack, log_floor
 from kvae.model.readout import build_readout
 
@@ -58,6 +59,13 @@ class Decoded:
             return gate_BK * self.value
         return gate_BK * self.value + (1.0 - gate_BK) * self.floor
 
+    def frequency(self, pseudocount: float) -> Tensor:
+        """7-mer output as frequencies, shape (rows, 8192)."""
+        if self.space == "linear":
+            return self.kmers()
+        # No frequency is above 1, and nothing above it may overflow.
+        return (self.kmers().clamp(max=0.0).exp() - pseudocount).relu()
+
     def row(self) -> Tensor:
         """Whole output in the order of the reconstruction target, shape (rows, 8361)."""
         return torch.cat([self.kmers(), *self.dense.values(), self.gc], dim=1)
@@ -81,8 +89,9 @@ class SparseBranch(nn.Module):
         self.gate_readout: nn.Module | None = None
         if branch.gate_hidden is not None:
             n_gate = branch.gate_hidden[-1]
+            gate_readout = branch.gate_readout or branch.readout
             self.gate = hidden_stack((n_in, *branch.gate_hidden), config)
-            self.gate_readout = build_readout(branch.readout, n_gate, block, 0.0)
+            self.gate_readout = build_readout(gate_readout, n_gate, block, 0.0)
 
     def forward(self, h_BH: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Value logits and gate logits (rows, 8192), log GC (rows, 1)."""
@@ -111,38 +120,60 @@ class DenseBranch(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Shared layers, then one branch per block; GC is the average of all branches'."""
+    """Shared layers, then one branch per block; GC is the average of all branches'.
+
+    The shared layers see the shared units of the latent; a branch sees their
+    output and the units that belong to its block, if there are any.
+    """
 
     def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()
         decoder = config.decoder
         self._space = config.output_space
         self._floor = log_floor(config, layout)
-        self.shared = hidden_stack((config.latent, *decoder.shared), config)
-        n_shared = decoder.shared[-1]
+        self._pseudocount = layout.pseudocount
+        self._parts = config.latent_parts
+        self._blocks = decoder.dense_blocks
+        self._n_shared = config.shared_latent
+        self.shared = hidden_stack((config.shared_latent, *decoder.shared), config)
+        n_trunk = decoder.shared[-1]
         sparse = find_block(layout, decoder.sparse.block)
-        self.sparse = SparseBranch(decoder.sparse, n_shared, sparse, config)
-        self.dense = nn.ModuleDict(
-            {
-                branch.block: DenseBranch(
-                    branch, n_shared, find_block(layout, branch.block).size, config
-                )
-                for branch in decoder.dense
-            }
+        n_in = n_trunk + self._parts.get(sparse.name, 0)
+        self._sparse = sparse.name
+        self.sparse = SparseBranch(decoder.sparse, n_in, sparse, config)
+        self.dense = nn.ModuleDict()
+        for branch in decoder.dense:
+            block = find_block(layout, branch.block)
+            n_in = n_trunk + self._parts.get(block.name, 0)
+            self.dense[block.name] = DenseBranch(branch, n_in, block.size, config)
+        self.derived = nn.ModuleDict(
+            {name: DerivedBlock(sparse, find_block(layout, name)) for name in decoder.derived}
         )
 
     def forward(self, z_BL: Tensor) -> Decoded:
         """Decode latents of shape (rows, latent units)."""
-        h_BH = self.shared(z_BL)
-        value_logit_BK, gate_logit_BK, gc_B1 = self.sparse(h_BH)
-        value_BK = value_logit_BK
+        *parts, shared_BL = torch.split(z_BL, [*self._parts.values(), self._n_shared], dim=1)
+        part_of = dict(zip(self._parts, parts, strict=True))
+        trunk_BH = self.shared(shared_BL)
+
+        def seen_by(name: str) -> Tensor:
+            if name not in part_of:
+                return cast(Tensor, trunk_BH)
+            return torch.cat([trunk_BH, part_of[name]], dim=1)
+
+        value_BK, gate_logit_BK, gc_B1 = self.sparse(seen_by(self._sparse))
         if self._space == "linear":
             # Frequencies are about 1e-4: softplus in half precision would lose them.
-            value_BK = functional.softplus(value_logit_BK.float())
+            value_BK = functional.softplus(value_BK.float())
         dense: dict[str, Tensor] = {}
         gcs_B1 = [gc_B1]
         for name, branch in self.dense.items():
-            dense[name], branch_gc_B1 = branch(h_BH)
+            dense[name], branch_gc_B1 = branch(seen_by(name))
             gcs_B1.append(branch_gc_B1)
         mean_gc_B1 = cast(Tensor, sum(gcs_B1)) / len(gcs_B1)
-        return Decoded(value_BK, gate_logit_BK, dense, mean_gc_B1, self._space, self._floor)
+        decoded = Decoded(value_BK, gate_logit_BK, dense, mean_gc_B1, self._space, self._floor)
+        if self.derived:
+            frequency_BK = decoded.frequency(self._pseudocount)
+            for name, derive in self.derived.items():
+                dense[name] = (derive(frequency_BK) + self._pseudocount).log()
+        return decoded

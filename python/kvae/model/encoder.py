@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from kvae.model.layers import find_block, hidden_stack, log_floor, random_row
+from kvae.model.layers import SkipStack, find_block, hidden_stack, log_floor, random_row
 
 if TYPE_CHECKING:
     from kvae.config import ModelConfig
@@ -74,24 +74,34 @@ class Encoder(nn.Module):
         for branch in encoder.branches:
             block = find_block(layout, branch.block)
             self._inputs[branch.block] = [block.slice, *context]
-            self.branches[branch.block] = hidden_stack(
-                (block.size + n_context, *branch.hidden), config
-            )
+            widths = (block.size + n_context, *branch.hidden)
+            stack = SkipStack if branch.skip else hidden_stack
+            self.branches[branch.block] = stack(widths, config)
         self.register_buffer("reference", random_row(layout, self._floor), persistent=False)
-        n_concat = sum(branch.hidden[-1] for branch in encoder.branches)
-        self.shared = hidden_stack((n_concat, *encoder.shared), config)
-        self.mean = nn.Linear(encoder.shared[-1], config.latent)
-        self.log_var = nn.Linear(encoder.shared[-1], config.latent)
+        self.dropout = nn.Dropout(encoder.input_dropout)
+        n_out = {branch.block: branch.hidden[-1] for branch in encoder.branches}
+        self.shared = hidden_stack((sum(n_out.values()), *encoder.shared), config)
+        self.mean = nn.Linear(encoder.shared[-1], config.shared_latent)
+        self.log_var = nn.Linear(encoder.shared[-1], config.shared_latent)
+        # Parts of a hierarchical latent come from the branches of their blocks.
+        self.part_mean = nn.ModuleDict()
+        self.part_log_var = nn.ModuleDict()
+        for name, n_units in config.latent_parts.items():
+            self.part_mean[name] = nn.Linear(n_out[name], n_units)
+            self.part_log_var[name] = nn.Linear(n_out[name], n_units)
 
     def forward(self, x_BF: Tensor) -> Latent:
         """Encode feature rows of shape (rows, fields)."""
         if self._clips:
             x_BF = x_BF.clamp(min=self._floor)
-        x_BF = x_BF - self.reference
-        branches_BH = [
-            branch(torch.cat([x_BF[:, part] for part in self._inputs[name]], dim=1))
+        x_BF = self.dropout(x_BF - self.reference)
+        branches = {
+            name: branch(torch.cat([x_BF[:, part] for part in self._inputs[name]], dim=1))
             for name, branch in self.branches.items()
-        ]
-        h_BH = self.shared(torch.cat(branches_BH, dim=1))
-        log_var_BL = self.log_var(h_BH).clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
-        return Latent(cast(Tensor, self.mean(h_BH)), log_var_BL)
+        }
+        h_BH = self.shared(torch.cat(list(branches.values()), dim=1))
+        means = [head(branches[name]) for name, head in self.part_mean.items()]
+        log_vars = [head(branches[name]) for name, head in self.part_log_var.items()]
+        mean_BL = torch.cat([*means, self.mean(h_BH)], dim=1)
+        log_var_BL = torch.cat([*log_vars, self.log_var(h_BH)], dim=1)
+        return Latent(mean_BL, log_var_BL.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT))

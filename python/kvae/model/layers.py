@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from kvae.errors import KvaeError
 
 if TYPE_CHECKING:
-    from kvae.config import ModelConfig
+    from kvae.config import HiddenConfig, ModelConfig
     from kvae.layout import Block, Layout
 
 
-def hidden_stack(widths: Sequence[int], config: ModelConfig) -> nn.Sequential:
+def hidden_stack(widths: Sequence[int], config: HiddenConfig) -> nn.Sequential:
     """Hidden layers: Linear, BatchNorm and LeakyReLU for each step of ``widths``.
 
     Parameters
@@ -35,6 +35,21 @@ def hidden_stack(widths: Sequence[int], config: ModelConfig) -> nn.Sequential:
             nn.LeakyReLU(config.negative_slope),
         ]
     return nn.Sequential(*layers)
+
+
+class SkipStack(nn.Module):
+    """Hidden layers with a linear shortcut from the first one's output to the last one's."""
+
+    def __init__(self, widths: Sequence[int], config: HiddenConfig) -> None:
+        super().__init__()
+        self.first = hidden_stack(widths[:2], config)
+        self.rest = hidden_stack(widths[1:], config)
+        self.skip = nn.Linear(widths[1], widths[-1])
+
+    def forward(self, x_BI: Tensor) -> Tensor:
+        """Map inputs to the sum of the last hidden layer and the shortcut."""
+        first_BH = self.first(x_BI)
+        return cast(Tensor, self.rest(first_BH) + self.skip(first_BH))
 
 
 def find_block(layout: Layout, name: str) -> Block:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,15 @@ from kvae.model.encoder import Encoder, Latent
 from kvae.model.losses import Elbo, negative_elbo
 from kvae.model.targets import Target, TargetReader
 from kvae.presets import get_preset
+
+
+@runtime_checkable
+class StartsFromFile(Protocol):
+    """A part of a model that starts from a file."""
+
+    def read_weights(self, layout: Layout) -> None:
+        """Read the file."""
+        ...
 
 
 class KmerVAE(nn.Module):
@@ -73,6 +82,20 @@ class KmerVAE(nn.Module):
         """
         config = override(get_preset(name).model, overrides)
         return cls(config, layout or default_layout())
+
+    def initialise(self) -> None:
+        """Fill in what comes from other files, such as a pretrained readout's weights.
+
+        Called once before training. A loaded model holds them itself.
+
+        Raises
+        ------
+        KvaeError
+            For a file that is missing or does not fit.
+        """
+        for module in self.modules():
+            if isinstance(module, StartsFromFile):
+                module.read_weights(self.layout)
 
     def inference(self, x_BF: Tensor) -> Latent:
         """Approximate posterior of feature rows.

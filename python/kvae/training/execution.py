@@ -129,6 +129,8 @@ class Execution:
         TrainingInterrupted
             On Ctrl-C.
         """
+        if not resume or latest_checkpoint(self.folder.checkpoints) is None:
+            self.model.initialise()
         baselines = self._baselines(resume=resume)
         self._announce()
         trainer = Trainer(
@@ -167,7 +169,7 @@ class Execution:
                     self.folder.append_metrics(record.as_json())
                     curves.add(record)
                     state = self._commit(trainer, epoch, record.validation["loss"], state)
-                    line = record.line(epochs, self.config.model.latent)
+                    line = record.line(epochs, self.config.model.n_latent)
                     self.progress.epoch(record, line)
         except KeyboardInterrupt:
             finished = state.epoch if state else 0

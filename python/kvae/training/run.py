@@ -106,13 +106,13 @@ def train(
         run_config = configure(preset, config, changes)
     torch_device = resolve_device(device)
     source = open_rows(features)
-    with torch_threads(threads) as n_threads, _own_random_state(torch_device):
+    with torch_threads(threads) as n_threads, own_random_state(torch_device):
         execution = Execution(folder, run_config, source, torch_device, n_threads, progress)
         return execution.execute(resume=resume and folder.is_run)
 
 
 @contextmanager
-def _own_random_state(device: torch.device) -> Iterator[None]:
+def own_random_state(device: torch.device) -> Iterator[None]:
     """Leave torch's global random numbers to the caller as they were."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

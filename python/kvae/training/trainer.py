@@ -90,7 +90,6 @@ class Trainer:
         self._progress = progress
         self._loader = BatchLoader(source, device)
         self._n_parameters = model.n_parameters
-        self._batch_norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d)]
 
     @property
     def lr(self) -> float:
@@ -138,7 +137,7 @@ class Trainer:
         sums = self._new_sums(beta)
         guard = _LossGuard(self._source)
         for batch in self._batches(f"epoch {epoch}", order):
-            self._set_batch_norm_momentum()
+            set_batch_norm_momentum(self.model, self._config.model.batch_norm_momentum, self.step)
             elbo = self.model.elbo(batch.x, self._config.loss, beta=beta)
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(elbo.loss)
@@ -148,17 +147,6 @@ class Trainer:
             sums.update(elbo)
         guard.check()
         return sums.result()
-
-    def _set_batch_norm_momentum(self) -> None:
-        """Average the running statistics over all steps until the momentum takes over.
-
-        They start at mean 0 and variance 1, which is nowhere near the log-space
-        rows: with the momentum alone, a model trained for few steps would validate
-        and encode with statistics that are mostly made up.
-        """
-        momentum = max(self._config.model.batch_norm_momentum, 1.0 / (self.step + 1))
-        for module in self._batch_norms:
-            module.momentum = momentum
 
     @torch.no_grad()
     def _validate(self, epoch: int, beta: float) -> dict[str, float]:
@@ -219,6 +207,27 @@ class _LossGuard:
                 f"{describe_row(self._source, int(rows[0]))} to row {rows[-1]}; "
                 "a lower --lr often helps"
             )
+
+
+def set_batch_norm_momentum(model: nn.Module, momentum: float, step: int) -> None:
+    """Average the running statistics over all steps until the momentum takes over.
+
+    They start at mean 0 and variance 1, which is nowhere near the log-space
+    rows: with the momentum alone, a model trained for few steps would validate
+    and encode with statistics that are mostly made up.
+
+    Parameters
+    ----------
+    model
+        Its BatchNorm layers are set.
+    momentum
+        The momentum in the long run.
+    step
+        Optimizer steps done.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.momentum = max(momentum, 1.0 / (step + 1))
 
 
 def parameter_groups(model: KmerVAE, training: TrainConfig) -> list[dict[str, Any]]:
