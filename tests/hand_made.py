@@ -80,6 +80,15 @@ def mean(values: Iterable[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
+def output_of(out: Decoded, space: Space, b: int, k: int) -> float:
+    """Output of a cell, the gate applied, in the output space."""
+    value = out.value[b, k].item()
+    if out.gate_logit is None:
+        return value
+    gate = sigmoid(out.gate_logit[b, k].item())
+    return gate * value + (1.0 - gate) * (0.0 if space == "linear" else math.log(PSEUDOCOUNT))
+
+
 def loop_parts(x: torch.Tensor, out: Decoded, space: Space) -> dict[str, float]:
     """Group errors by the definitions, in double precision."""
     target = x.double()

@@ -11,15 +11,19 @@ from hand_made import (
     FREQUENCY,
     PRESENT,
     Space,
+    cells,
     hand_made_latent,
     hand_made_output,
     hand_made_rows,
     loop_parts,
+    mean,
+    output_of,
     reader,
 )
 from kvae.config import LossConfig
 from kvae.layout import Layout
 from kvae.model import KmerVAE
+from kvae.model.decoder import Decoded
 from kvae.model.losses import loss_terms, negative_elbo, reconstruction_loss
 from small import PSEUDOCOUNT, make_store, small_model
 
@@ -46,6 +50,80 @@ def test_group_errors_against_loops(space: Space, gated: bool) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name].value.item() == pytest.approx(value, rel=1e-5), name
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    norms = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
+    return 1.0 - sum(x * y for x, y in zip(a, b, strict=True)) / norms
+
+
+@pytest.mark.parametrize("space", ["linear", "log"])
+@pytest.mark.parametrize("gated", [True, False])
+def test_optional_terms_against_loops(space: Space, gated: bool) -> None:
+    x, out = hand_made_rows(), hand_made_output(space, gated)
+    config = LossConfig(cosine_weight=1.5, zero_penalty=2.5, zero_weight=1.0 if gated else 0.1)
+    target = reader(space, threshold=2.5e-4)(x)
+    terms = loss_terms(out, target, config)
+    output = [[output_of(out, space, b, k) for k in range(5)] for b in range(3)]
+    wanted = target.value.tolist()
+    expected = {"cos7": mean(cosine(output[b], wanted[b]) for b in range(3))}
+    for k in (4, 3):
+        decoded, rows = out.dense[f"{k}-mers"].tolist(), target.dense[f"{k}-mers"].tolist()
+        expected[f"cos{k}"] = mean(cosine(decoded[b], rows[b]) for b in range(3))
+    absent = [(b, k) for b, k in cells() if not PRESENT[b][k]]
+    expected["excess_absent"] = mean(max(output[b][k] - wanted[b][k], 0.0) ** 2 for b, k in absent)
+    if not gated:
+        expected["mse7_weighted"] = mean(
+            (1.0 if PRESENT[b][k] else 0.1) * (output[b][k] - wanted[b][k]) ** 2 for b, k in cells()
+        )
+    plain = loss_terms(out, target, LossConfig())
+    assert terms.keys() == plain.keys() | expected.keys()
+    for name, value in expected.items():
+        assert terms[name].value.item() == pytest.approx(value, rel=1e-4, abs=1e-7), name
+
+    found = {name: term.value.item() for name, term in terms.items()}
+    l7 = found["valMSE"] + found["BCE"] if gated else found["mse7_weighted"]
+    l7 += 1.5 * found["cos7"] + 2.5 * found["excess_absent"]
+    dense = sum(found[f"mse{k}"] + 1.5 * found[f"cos{k}"] for k in (4, 3))
+    total = (l7 + dense + found["mse_gc"]) * 11 / 4
+    assert reconstruction_loss(found, 11, config) == pytest.approx(total)
+    # Instead of the squared errors: of all groups but GC, which has no direction.
+    instead = LossConfig(cosine_weight=1.5, mse_weight=0.0)
+    only = {name: value for name, value in found.items() if name != "excess_absent"}
+    l7 = (found["BCE"] if gated else 0.0) + 1.5 * found["cos7"]
+    total = (l7 + 1.5 * (found["cos4"] + found["cos3"]) + found["mse_gc"]) * 11 / 4
+    assert reconstruction_loss(only, 11, instead) == pytest.approx(total)
+
+
+def test_zero_penalty_pulls_in_one_direction_only() -> None:
+    target = reader("log", threshold=2.5e-4)(hand_made_rows())
+    floor = math.log(PSEUDOCOUNT)
+    value_BK = torch.full((3, 5), floor, requires_grad=True)
+    above = torch.zeros(3, 5, dtype=torch.bool)
+    above[1, :2] = True
+    out = Decoded(
+        torch.where(above, value_BK + 3.0, value_BK - 3.0),
+        None,
+        {name: log_BK for name, log_BK in target.dense.items()},
+        target.gc,
+        "log",
+        floor,
+    )
+    excess = loss_terms(out, target, LossConfig(zero_penalty=1.0))["excess_absent"]
+    (gradient,) = torch.autograd.grad(excess.total, value_BK)
+    assert ((gradient > 0.0) == above).all()
+    assert gradient[~above].abs().sum().item() == 0.0
+
+
+def test_a_cosine_of_nothing_is_finite() -> None:
+    a_BK = torch.zeros(2, 3, requires_grad=True)
+    target = reader("linear")(hand_made_rows())
+    out = hand_made_output("linear", gated=False)
+    nothing = Decoded(out.value * 0.0 + a_BK.sum(), None, out.dense, out.gc, "linear", out.floor)
+    loss = loss_terms(nothing, target, LossConfig(cosine_weight=1.0))["cos7"].value
+    (gradient,) = torch.autograd.grad(loss, a_BK)
+    assert loss.item() == pytest.approx(1.0)
+    assert torch.isfinite(gradient).all()
 
 
 def test_reconstruction_is_the_weighted_sum_scaled_to_the_target() -> None:

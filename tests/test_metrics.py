@@ -18,8 +18,8 @@ from hand_made import (
     hand_made_rows,
     loop_parts,
     mean,
+    output_of,
     reader,
-    sigmoid,
 )
 from kvae.config import LossConfig
 from kvae.layout import Layout
@@ -62,11 +62,7 @@ def test_metrics_against_loops(space: Space, gated: bool) -> None:
     out_frequency: dict[tuple[int, int], float] = {}
     log_output: dict[tuple[int, int], float] = {}
     for b, k in cells():
-        value = out.value[b, k].item()
-        if out.gate_logit is not None:
-            gate = sigmoid(out.gate_logit[b, k].item())
-            floor = 0.0 if space == "linear" else math.log(PSEUDOCOUNT)
-            value = gate * value + (1.0 - gate) * floor
+        value = output_of(out, space, b, k)
         output[b, k] = (value - target[b, k].item()) ** 2
         out_frequency[b, k] = value if space == "linear" else math.exp(value) - PSEUDOCOUNT
         log_value = math.log(value + PSEUDOCOUNT) if space == "linear" else value

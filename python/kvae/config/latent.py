@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from kvae.config.base import Frozen, Width, first_problem, part
 
@@ -54,4 +54,4 @@ def _latent(value: Any) -> int | HierarchicalLatent:
         raise ValueError(first_problem(error)) from None
 
 
-Latent = Annotated[int | HierarchicalLatent, PlainValidator(_latent)]
+Latent = Annotated[int | HierarchicalLatent, BeforeValidator(_latent)]

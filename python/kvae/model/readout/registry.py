@@ -57,3 +57,8 @@ def readout(config: type[ReadoutConfig]) -> Callable[[type[ModuleT]], type[Modul
 def build_readout(config: ReadoutConfig, n_in: int, block: Block, start: float) -> nn.Module:
     """Build the module that a configuration stands for."""
     return _FACTORIES[type(config)](config, n_in, block, start)
+
+
+def is_readout(module: nn.Module) -> bool:
+    """Tell whether a module is the whole of a readout."""
+    return type(module) in _FACTORIES.values()
