@@ -22,6 +22,7 @@ from kvae.cli.featurize import featurize
 from kvae.cli.pretrain import pretrain
 from kvae.cli.train import train
 from kvae.errors import KvaeError
+from kvae.plugins import load_plugin
 
 __all__ = ["app", "main"]
 
@@ -58,6 +59,15 @@ def _program(
             "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            envvar="KVAE_PLUGINS",
+            metavar="MODULE",
+            help="Load a module or .py file with decoders of your own; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """k-mer features of DNA sequences, and a variational autoencoder on them.
 
@@ -65,6 +75,8 @@ def _program(
     **encode** sequences to latent vectors that can be clustered, searched and
     explored.
     """
+    for name in plugins or []:
+        load_plugin(name)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
