@@ -15,6 +15,7 @@ from kvae.errors import KvaeError
 if TYPE_CHECKING:
     from kvae.comparison import Comparison, compare
     from kvae.description import Description, describe
+    from kvae.drawing import ModelGraph, graph
     from kvae.encoding import encode
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
@@ -32,6 +33,7 @@ __all__ = [
     "KmerVAE",
     "KvaeError",
     "Layout",
+    "ModelGraph",
     "PretrainResult",
     "TrainResult",
     "__version__",
@@ -41,6 +43,7 @@ __all__ = [
     "encode",
     "featurize",
     "featurize_sequences",
+    "graph",
     "kmers",
     "pretrain",
     "train",
@@ -54,6 +57,7 @@ _HOME = {
     "FeaturizeResult": "kvae.featurizing",
     "KmerVAE": "kvae.model",
     "Layout": "kvae.layout",
+    "ModelGraph": "kvae.drawing",
     "PretrainResult": "kvae.training.pretraining",
     "TrainResult": "kvae.training",
     "compare": "kvae.comparison",
@@ -62,6 +66,7 @@ _HOME = {
     "encode": "kvae.encoding",
     "featurize": "kvae.featurizing",
     "featurize_sequences": "kvae.featurizing",
+    "graph": "kvae.drawing",
     "kmers": "kvae.layout",
     "pretrain": "kvae.training.pretraining",
     "train": "kvae.training",

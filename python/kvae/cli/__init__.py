@@ -19,6 +19,7 @@ from kvae.cli.demo import demo
 from kvae.cli.describe import describe
 from kvae.cli.encode import encode
 from kvae.cli.featurize import featurize
+from kvae.cli.graph import graph
 from kvae.cli.pretrain import pretrain
 from kvae.cli.train import train
 from kvae.errors import KvaeError
@@ -40,6 +41,7 @@ app.command(no_args_is_help=True)(pretrain)
 app.command(no_args_is_help=True)(encode)
 app.command(no_args_is_help=True)(compare)
 app.command()(describe)
+app.command()(graph)
 app.command()(demo)
 
 
