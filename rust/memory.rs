@@ -27,18 +27,38 @@ pub fn count(
     threads: NonZeroUsize,
     backend: Backend,
 ) -> Result<Vec<u32>> {
+    let mut counts = zeros(sequences.len() * columns(k).len());
+    count_into(sequences, k, threads, backend, &mut counts)?;
+    Ok(counts)
+}
+
+/// [`count`], into an array that is there already.
+///
+/// # Errors
+/// Those of [`count`].
+///
+/// # Panics
+/// If the array has another size.
+pub fn count_into(
+    sequences: &[&[u8]],
+    k: usize,
+    threads: NonZeroUsize,
+    backend: Backend,
+    counts: &mut [u32],
+) -> Result<()> {
     if let Some(i) = sequences.iter().position(|x| u32::try_from(x.len()).is_err()) {
         return Err(Error::Argument(format!(
             "sequence {i} is longer than 4,294,967,295 letters: cut it into pieces"
         )));
     }
     let counter = || Counter::new([k], backend);
-    Ok(fill(sequences, columns(k).len(), threads, counter, |counter, sequence, row| {
+    fill(counts, sequences, threads, counter, |counter, sequence, row| {
         counter.count(sequence);
         for (field, count) in row.iter_mut().zip(counter.counts(k).iter(k)) {
             *field = count as u32;
         }
-    }))
+    });
+    Ok(())
 }
 
 /// The log-space row of every sequence, one after the other.
@@ -48,11 +68,27 @@ pub fn featurize(
     threads: NonZeroUsize,
     backend: Backend,
 ) -> Vec<f32> {
+    let mut rows = zeros(sequences.len() * layout.n_fields());
+    featurize_into(sequences, layout, threads, backend, &mut rows);
+    rows
+}
+
+/// [`featurize`], into an array that is there already.
+///
+/// # Panics
+/// If the array has another size.
+pub fn featurize_into(
+    sequences: &[&[u8]],
+    layout: &Layout,
+    threads: NonZeroUsize,
+    backend: Backend,
+    rows: &mut [f32],
+) {
     let tools = || (Counter::new(layout.ks(), backend), RowBuilder::new(layout.clone(), backend));
-    fill(sequences, layout.n_fields(), threads, tools, |(counter, rows), sequence, row| {
+    fill(rows, sequences, threads, tools, |(counter, rows), sequence, row| {
         counter.count(sequence);
         rows.write(counter, row);
-    })
+    });
 }
 
 /// ln(count / total + pseudocount) of rows of counts, `width` in each.
@@ -68,23 +104,29 @@ pub fn log_frequencies(
 ) -> Vec<f32> {
     assert_eq!(counts.len(), width * totals.len(), "one total per row");
     let rows: Vec<(&[u32], u64)> = counts.chunks(width).zip(totals.iter().copied()).collect();
-    fill(&rows, width, threads, Vec::new, |wide, &(counts, total), row| {
+    let mut logarithms = zeros(counts.len());
+    fill(&mut logarithms, &rows, threads, Vec::new, |wide, &(counts, total), row| {
         wide.clear();
         wide.extend(counts.iter().copied().map(u64::from));
         backend.log_frequencies(wide, total, row);
-    })
+    });
+    logarithms
 }
 
-/// An array of one row per item, each written by some thread with tools
-/// of its own.
-fn fill<Item: Sync, T: Copy + Default + Send, Tools>(
+/// Has the row of every item in `array` written by some thread, each with
+/// tools of its own.
+fn fill<Item: Sync, T: Send, Tools>(
+    array: &mut [T],
     items: &[Item],
-    width: usize,
     threads: NonZeroUsize,
     tools: impl Fn() -> Tools + Sync,
     write: impl Fn(&mut Tools, &Item, &mut [T]) + Sync,
-) -> Vec<T> {
-    let mut array = zeros(items.len() * width);
+) {
+    if items.is_empty() {
+        return;
+    }
+    assert!(array.len().is_multiple_of(items.len()), "as many rows as items");
+    let width = array.len() / items.len();
     let largest = (SHARE_BYTES / (width * size_of::<T>())).max(1);
     let share = items.len().div_ceil(4 * threads.get()).clamp(1, largest);
     let shares = Mutex::new(items.chunks(share).zip(array.chunks_mut(share * width)));
@@ -107,7 +149,6 @@ fn fill<Item: Sync, T: Copy + Default + Send, Tools>(
         }
         work();
     });
-    array
 }
 
 #[cfg(test)]

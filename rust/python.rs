@@ -96,10 +96,28 @@ fn threads_or_all(threads: Option<i64>) -> PyResult<NonZeroUsize> {
 /// An array that owns a buffer of this crate, as a matrix.
 fn matrix<'py, T: numpy::Element>(
     buffer: &Bound<'py, PyArray1<T>>,
-    rows: usize,
-    width: usize,
+    shape: [usize; 2],
 ) -> PyResult<Bound<'py, PyArray2<T>>> {
-    buffer.reshape([rows, width])
+    buffer.reshape(shape)
+}
+
+/// Has the caller's array filled.
+fn fill_out<T: numpy::Element, Filled>(
+    out: &Bound<'_, PyArray2<T>>,
+    shape: [usize; 2],
+    fill: impl FnOnce(&mut [T]) -> Filled,
+) -> PyResult<Filled> {
+    if out.shape() != shape {
+        let (rows, width) = (shape[0], shape[1]);
+        let (given, columns) = (out.shape()[0], out.shape()[1]);
+        return Err(KvaeError::new_err(format!(
+            "out has the shape ({given}, {columns}), the result ({rows}, {width})"
+        )));
+    }
+    let refused = |why: &str| KvaeError::new_err(format!("out {why}: give a C-contiguous array"));
+    let mut out = out.try_readwrite().map_err(|_| refused("cannot be written"))?;
+    let rows = out.as_slice_mut().map_err(|_| refused("is not contiguous"))?;
+    Ok(fill(rows))
 }
 
 #[pyfunction]
@@ -125,30 +143,39 @@ fn available_threads() -> PyResult<usize> {
 }
 
 #[pyfunction]
+#[pyo3(signature = (sequences, k, threads, out=None))]
 fn count_kmers<'py>(
     py: Python<'py>,
     sequences: &Bound<'py, PyAny>,
     k: i64,
     threads: Option<i64>,
+    out: Option<Bound<'py, PyArray2<u32>>>,
 ) -> PyResult<Bound<'py, PyArray2<u32>>> {
     let k = natural("k", k)?;
     Layout::new(&[k])?;
     let threads = threads_or_all(threads)?;
     let backend = Backend::active()?;
     let sequences = extract_all(sequences)?;
-    let counts = py.detach(|| {
-        let slices: Vec<&[u8]> = sequences.iter().map(Letters::as_slice).collect();
-        memory::count(&slices, k, threads, backend)
-    })?;
-    matrix(&counts.into_pyarray(py), sequences.len(), columns(k).len())
+    let slices: Vec<&[u8]> = sequences.iter().map(Letters::as_slice).collect();
+    let shape = [slices.len(), columns(k).len()];
+    if let Some(out) = out {
+        fill_out(&out, shape, |counts| {
+            py.detach(|| memory::count_into(&slices, k, threads, backend, counts))
+        })??;
+        return Ok(out);
+    }
+    let counts = py.detach(|| memory::count(&slices, k, threads, backend))?;
+    matrix(&counts.into_pyarray(py), shape)
 }
 
 #[pyfunction]
+#[pyo3(signature = (sequences, ks, threads, out=None))]
 fn featurize_sequences<'py>(
     py: Python<'py>,
     sequences: &Bound<'py, PyAny>,
     ks: Vec<i64>,
     threads: Option<i64>,
+    out: Option<Bound<'py, PyArray2<f32>>>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let layout = Layout::new(&naturals("k", &ks)?)?;
     let threads = threads_or_all(threads)?;
@@ -157,11 +184,16 @@ fn featurize_sequences<'py>(
     if let Some(i) = sequences.iter().position(|letters| letters.as_slice().is_empty()) {
         return Err(KvaeError::new_err(format!("sequence {i} is empty: it has no length feature")));
     }
-    let rows = py.detach(|| {
-        let slices: Vec<&[u8]> = sequences.iter().map(Letters::as_slice).collect();
-        memory::featurize(&slices, &layout, threads, backend)
-    });
-    matrix(&rows.into_pyarray(py), sequences.len(), layout.n_fields())
+    let slices: Vec<&[u8]> = sequences.iter().map(Letters::as_slice).collect();
+    let shape = [slices.len(), layout.n_fields()];
+    if let Some(out) = out {
+        fill_out(&out, shape, |rows| {
+            py.detach(|| memory::featurize_into(&slices, &layout, threads, backend, rows));
+        })?;
+        return Ok(out);
+    }
+    let rows = py.detach(|| memory::featurize(&slices, &layout, threads, backend));
+    matrix(&rows.into_pyarray(py), shape)
 }
 
 #[pyfunction]
@@ -180,7 +212,7 @@ fn log_frequencies<'py>(
     }
     let threads = threads_or_all(threads)?;
     let logarithms = py.detach(|| memory::log_frequencies(counts, width, totals, threads, backend));
-    matrix(&logarithms.into_pyarray(py), rows, width)
+    matrix(&logarithms.into_pyarray(py), [rows, width])
 }
 
 /// Letters of packed sequences: `offsets` and `gap_offsets` say where each

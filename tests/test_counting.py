@@ -297,6 +297,38 @@ def test_an_empty_sequence_has_counts_but_no_row() -> None:
         features("A", "")
 
 
+# --- arrays of the caller ------------------------------------------------------------
+
+
+def test_results_can_go_into_an_array_that_is_there() -> None:
+    sequences = mixed_sequences()
+    rows = np.full((len(sequences), 8362), np.nan, np.float32)
+    assert kvae.featurize_sequences(sequences, out=rows) is rows
+    assert rows.tobytes() == kvae.featurize_sequences(sequences).tobytes()
+    counts = np.full((len(sequences) + 2, 136), 7, np.uint32)
+    kvae.count_kmers(sequences, 4, out=counts[1:-1])
+    assert counts[1:-1].tobytes() == kvae.count_kmers(sequences, 4).tobytes()
+    assert (counts[[0, -1]] == 7).all()
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    read_only = np.empty((1, 136), np.uint32)
+    read_only.flags.writeable = False
+    for out, message in [
+        (np.empty((2, 136), np.uint32), r"out has the shape \(2, 136\), the result \(1, 136\)"),
+        (np.empty((136, 1), np.uint32).T, None),
+        (np.empty((136, 3), np.uint32)[:, :1].T, "out is not contiguous"),
+        (read_only, "out cannot be written"),
+    ]:
+        if message is None:
+            kvae.count_kmers("ACGT", 4, out=out)
+            continue
+        with pytest.raises(kvae.KvaeError, match=message):
+            kvae.count_kmers("ACGT", 4, out=out)
+    with pytest.raises(TypeError):
+        kvae.count_kmers("ACGT", 4, out=np.empty((1, 136), np.int64))
+
+
 # --- threads and instructions --------------------------------------------------------
 
 

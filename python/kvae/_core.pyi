@@ -25,10 +25,16 @@ def kmers(k: int) -> list[str]: ...
 def backend() -> str: ...
 def available_threads() -> int: ...
 def count_kmers(
-    sequences: Iterable[str | bytes], k: int, threads: int | None
+    sequences: Iterable[str | bytes],
+    k: int,
+    threads: int | None,
+    out: NDArray[np.uint32] | None = None,
 ) -> NDArray[np.uint32]: ...
 def featurize_sequences(
-    sequences: Iterable[str | bytes], ks: Sequence[int], threads: int | None
+    sequences: Iterable[str | bytes],
+    ks: Sequence[int],
+    threads: int | None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]: ...
 def log_frequencies(
     counts: NDArray[np.uint32], totals: NDArray[np.uint64], threads: int | None

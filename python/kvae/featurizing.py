@@ -68,7 +68,11 @@ def _as_list(sequences: str | bytes | Iterable[str | bytes]) -> Iterable[str | b
 
 
 def count_kmers(
-    sequences: str | bytes | Iterable[str | bytes], k: int, *, threads: int | None = None
+    sequences: str | bytes | Iterable[str | bytes],
+    k: int,
+    *,
+    threads: int | None = None,
+    out: NDArray[np.uint32] | None = None,
 ) -> NDArray[np.uint32]:
     """Count the canonical k-mers of each sequence.
 
@@ -84,17 +88,20 @@ def count_kmers(
         1 to 8.
     threads
         All CPUs that this process may use, by default.
+    out
+        A C-contiguous array of the result's shape to write to. Batch after batch
+        in one array is faster: fresh memory takes longer to get than to fill.
 
     Returns
     -------
     ndarray of uint32, shape (sequences, canonical k-mers)
-        Columns as `kvae.kmers(k)` lists them. The array owns the buffer that
-        the counts were written to.
+        Columns as `kvae.kmers(k)` lists them. The array is `out`, or owns the
+        buffer that the counts were written to.
 
     Raises
     ------
     KvaeError
-        If k is not supported.
+        If k is not supported, or `out` does not fit.
 
     Examples
     --------
@@ -102,7 +109,7 @@ def count_kmers(
     >>> kvae.count_kmers("ACGT", 2)[0].sum()
     np.uint32(3)
     """
-    return _core.count_kmers(_as_list(sequences), k, threads)
+    return _core.count_kmers(_as_list(sequences), k, threads, out)
 
 
 def featurize_sequences(
@@ -110,6 +117,7 @@ def featurize_sequences(
     *,
     k: Sequence[int] = DEFAULT_KS,
     threads: int | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Compute the log-space row of each sequence.
 
@@ -121,20 +129,23 @@ def featurize_sequences(
         The k-mer blocks of a row.
     threads
         All CPUs that this process may use, by default.
+    out
+        A C-contiguous array of the result's shape to write to. Batch after batch
+        in one array is faster: fresh memory takes longer to get than to fill.
 
     Returns
     -------
     ndarray of float32, shape (sequences, fields)
         Fields as `kvae.Layout.from_ks(k)` describes them: natural logarithms of
         the length, of frequencies + 1e-6 and of the GC fraction + 1e-6. The
-        array owns the buffer that the rows were written to.
+        array is `out`, or owns the buffer that the rows were written to.
 
     Raises
     ------
     KvaeError
-        If a k is not supported, or a sequence is empty.
+        If a k is not supported, a sequence is empty, or `out` does not fit.
     """
-    return _core.featurize_sequences(_as_list(sequences), list(k), threads)
+    return _core.featurize_sequences(_as_list(sequences), list(k), threads, out)
 
 
 def featurize(
