@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvae.cli import main
+from in_process import kvae
 from kvae.config import ReadoutConfig
 from kvae.errors import KvaeError
 from kvae.plugins import load_plugin
@@ -34,23 +32,12 @@ def folder(tmp_path: Path, feature_file: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "feats.arrow").symlink_to(feature_file)
     (tmp_path / "mixture.py").write_text(blocks("python")[0])
-    handler = signal.getsignal(signal.SIGTERM)
     yield tmp_path
-    signal.signal(signal.SIGTERM, handler)
     ReadoutConfig.kinds.clear()
     ReadoutConfig.kinds.update(kinds)
     for name in set(sys.modules) - modules:
         if name == "mixture" or name.startswith("kvae_plugin:"):
             del sys.modules[name]
-
-
-def kvae(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", shlex.split(line))
-    try:
-        main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
 
 
 def test_the_page_adds_a_decoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

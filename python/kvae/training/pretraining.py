@@ -87,7 +87,7 @@ def pretrain(
         For unusable features or numbers, and an output that may not be written.
         Nothing is written then.
     """
-    output = check_output(output, force=force)
+    target = check_output(output, force=force)
     settings = override(
         TrainConfig(),
         {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed},
@@ -116,9 +116,9 @@ def pretrain(
                 f"constant {constant:.4f})" + (" *" if better else "")
             )
     save_autoencoder(
-        dict(weights), model, output, {"epoch": best_epoch, "validation_mse": best_mse}
+        dict(weights), model, target, {"epoch": best_epoch, "validation_mse": best_mse}
     )
-    return PretrainResult(output, best_epoch, best_mse, constant)
+    return PretrainResult(Path(output), best_epoch, best_mse, constant)
 
 
 class _Loop:
@@ -162,9 +162,8 @@ class _Loop:
                     )
                 loss = (self._model(log_BK) - log_BK).square().mean()
             if not torch.isfinite(loss):
-                row = describe_row(self._source, int(batch.rows[0]))
                 raise KvaeError(
-                    f"the error became {float(loss)} ({label}) in the rows from {row} on"
+                    f"the error became {float(loss.detach())} ({label}): a lower --lr often helps"
                 )
             if learn:
                 self._optimizer.zero_grad(set_to_none=True)
@@ -176,13 +175,20 @@ class _Loop:
         return float(total) / len(rows)
 
     def constant_mse(self) -> float:
-        """Error of the training rows' mean profile on the validation rows."""
+        """Error of the training rows' mean profile on the validation rows.
+
+        Reads every row once, and finds those that are not finite.
+        """
         sums = []
         for rows in (self._split.train, self._split.validation):
             self._progress.begin("reading", len(rows))
             total = torch.zeros(2, self._model.expand.out_features, dtype=torch.float64)
             for batch in self._loader(split_batches(rows, self._settings.batch_size)):
                 log_BK = batch.x[:, self._model.fields].cpu().double()
+                finite_B = torch.isfinite(log_BK).all(dim=1)
+                if not finite_B.all():
+                    row = int(batch.rows[int(torch.argmin(finite_B.int()))])
+                    raise KvaeError(f"{describe_row(self._source, row)}: features are not finite")
                 total += torch.stack([log_BK.sum(0), log_BK.square().sum(0)])
                 self._progress.advance(len(batch.rows))
             sums.append(total / len(rows))
