@@ -56,7 +56,7 @@ def program(
 def test_help_lists_the_commands() -> None:
     result = run_kvae("--help", env=WIDE)
     assert (result.returncode, result.stderr) == (0, "")
-    for command in ("featurize", "train", "encode", "demo"):
+    for command in ("featurize", "train", "encode", "compare", "describe", "graph", "demo"):
         assert re.search(rf"\b{command} +[A-Z]", result.stdout), command
     assert "--version" in result.stdout
     assert run_kvae("-h", env=WIDE).stdout == result.stdout

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from kvae.comparison.outcome import Outcome
+from kvae.pictures import save_figure
 
 # Metric, title, its baselines with what they stand for, and whether it spans decades.
 _PANELS: tuple[tuple[str, str, dict[str, str], bool], ...] = (
@@ -36,21 +37,19 @@ _SETTLED = 2
 def draw(paths: Sequence[tuple[Path, str]], outcomes: Sequence[Outcome], title: str) -> None:
     """Draw the figure once and write it to each path in its format."""
     drawn = [outcome for outcome in outcomes if outcome.epochs]
-    # Text as text, and the same bytes for the same runs.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kvae", "font.size": 10}):
+    with mpl.rc_context({"font.size": 10}):
         spacing = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
         figure = Figure(figsize=(16, 8.4), layout=spacing)
         for axes, panel in zip(figure.subplots(2, 4).flat, _PANELS, strict=True):
             _panel(axes, panel, drawn)
         handles, names = figure.axes[0].get_legend_handles_labels()
         about = f"{title}; a point is the best epoch, dashed lines are baselines"
-        figure.suptitle(about, fontsize=11, color=_GREY)
+        figure.suptitle(about, fontsize=11, color=_GREY, parse_math=False)
         figure.legend(
             handles, names, loc="outside lower center", ncols=6, frameon=False, fontsize=11
         )
         for path, kind in paths:
-            metadata = {"Date": None} if kind == "svg" else None
-            figure.savefig(path, format=kind, dpi=100, metadata=metadata)
+            save_figure(figure, path, kind)
 
 
 def _panel(

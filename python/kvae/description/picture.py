@@ -9,6 +9,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from kvae.pictures import save_figure
+
 if TYPE_CHECKING:
     from kvae.description.scan import Description
 
@@ -24,7 +26,7 @@ _LABELS = {
 def draw(path: Path, kind: str, described: Description) -> None:
     """Draw presence and variances against each other, their distributions, and GC."""
     kmers = described.kmers
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kvae", "font.size": 10}):
+    with mpl.rc_context({"font.size": 10}):
         figure = Figure(figsize=(16, 9), layout="constrained")
         axes: Any = figure.subplots(2, 3)
         points = _scatter(axes[0, 0], kmers, "presence_rate", "total_variance")
@@ -37,9 +39,8 @@ def draw(path: Path, kind: str, described: Description) -> None:
             place.spines[["top", "right"]].set_visible(False)
         rows = len(described.rows["length"])
         about = f"{len(kmers['kmer']):,} canonical {described.k}-mers in {rows:,} rows of"
-        figure.suptitle(f"{about} {described.features.name}", fontsize=12)
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(path, format=kind, dpi=100, metadata=metadata)
+        figure.suptitle(f"{about} {described.features.name}", fontsize=12, parse_math=False)
+        save_figure(figure, path, kind)
 
 
 def _scatter(axes: Any, kmers: Any, x: str, y: str) -> Any:

@@ -70,7 +70,10 @@ def graph(
     else:
         chosen = configure(preset, config, settings)
         title = str(config) if isinstance(config, str | Path) else chosen.preset or "model"
-    changes = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+    changes = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in (settings or {}).items()
+    ]
     drawn = trace(_build(chosen.model), title, changes)
     if output is not None and kind is not None:
         from kvae.drawing.picture import draw

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
@@ -16,6 +15,7 @@ from matplotlib.textpath import TextPath
 
 from kvae.drawing.layered import Place, arrange
 from kvae.drawing.nodes import ModelGraph, Node
+from kvae.pictures import save_figure
 
 # Pixels at normal zoom.
 _TEXT, _LINE, _PADDING = 12.0, 16.0, 10.0
@@ -72,22 +72,21 @@ def draw(graph: ModelGraph, path: FilePath, kind: str) -> None:
         max(right + _LABEL + 2 * _MARGIN, max(needed) + 2 * _MARGIN),
         y - _LAYER_GAP + _MARGIN,
     )
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kvae"}):
-        canvas = _Canvas(*size)
-        for name, first, last in _bands(layers):
-            top = middles[first] - heights[first] / 2 - _LAYER_GAP / 3
-            bottom = middles[last] + heights[last] / 2 + _LAYER_GAP / 3
-            canvas.band(_MARGIN / 2, top, size[0] - _MARGIN, bottom - top, name)
-        canvas.header(graph.title, header)
-        corner = _MARGIN + _LABEL
-        for chain in arrangement.edges:
-            canvas.edge(_route(chain, corner, middles, heights, texts))
-        for layer, middle in zip(layers, middles, strict=True):
-            for place in layer:
-                if place.node:
-                    colours = _colours(place.node, graph.blocks)
-                    canvas.box(corner + place.x, middle, place.width, texts[place.node], colours)
-        canvas.save(path, kind)
+    canvas = _Canvas(*size)
+    for name, first, last in _bands(layers):
+        top = middles[first] - heights[first] / 2 - _LAYER_GAP / 3
+        bottom = middles[last] + heights[last] / 2 + _LAYER_GAP / 3
+        canvas.band(_MARGIN / 2, top, size[0] - _MARGIN, bottom - top, name)
+    canvas.header(graph.title, header)
+    corner = _MARGIN + _LABEL
+    for chain in arrangement.edges:
+        canvas.edge(_route(chain, corner, middles, heights, texts))
+    for layer, middle in zip(layers, middles, strict=True):
+        for place in layer:
+            if place.node:
+                colours = _colours(place.node, graph.blocks)
+                canvas.box(corner + place.x, middle, place.width, texts[place.node], colours)
+    canvas.save(path, kind)
 
 
 def _lines(node: Node) -> list[str]:
@@ -215,11 +214,8 @@ class _Canvas:
         self._axes.add_patch(Polygon(head, facecolor=_EDGE, edgecolor="none"))
 
     def save(self, path: FilePath, kind: str) -> None:
-        metadata = {"Date": None} if kind == "svg" else None
-        # A picture of pixels is drawn twice as large, to be read when it is enlarged.
-        self._figure.savefig(
-            path, format=kind, dpi=_DPI if kind == "svg" else 2 * _DPI, metadata=metadata
-        )
+        # Twice as many pixels as needed, to be read when it is enlarged.
+        save_figure(self._figure, path, kind, 2 * _DPI)
 
     def _text(
         self,
@@ -240,9 +236,12 @@ class _Canvas:
             # Points: there are 72 in an inch.
             fontsize=size * 72 / _DPI,
             fontweight="bold" if bold else "normal",
-            fontfamily="DejaVu Sans",
+            # matplotlib brings the first; viewers without it take their own, which are
+            # no wider.
+            fontfamily=["DejaVu Sans", "sans-serif"],
             horizontalalignment=align,
             verticalalignment="center",
             color=colour,
             rotation=rotation,
+            parse_math=False,
         )
