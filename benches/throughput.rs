@@ -3,7 +3,8 @@
 //!
 //!     cargo bench --bench throughput -- contigs.fa [--threads 2] [--runs 7]
 //!
-//! The contigs are read into memory first. Every figure is the median over the
+//! The contigs are read into memory first, but where a line says that it is
+//! about the file. Every figure is the median over the
 //! runs, in which the measurements take turns, and in CPU time unless it says
 //! otherwise, so that it holds on a machine that is doing something else too.
 
@@ -11,15 +12,17 @@
 
 use std::fs::File;
 use std::hint::black_box;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flate2::read::MultiGzDecoder;
 use kvae::count::Counter;
 use kvae::features::RowBuilder;
+use kvae::featurize::{Kept, Options};
 use kvae::input::discover::discover;
 use kvae::input::stop::StopFlag;
 use kvae::input::text::TextReader;
@@ -32,7 +35,7 @@ use kvae::simd::{Backend, TABLE};
 const SHARE: usize = 64;
 
 fn main() {
-    let options = Options::parse();
+    let options = Arguments::parse();
     let contigs = read(&options.path);
     let bases: usize = contigs.iter().map(Vec::len).sum();
     println!(
@@ -44,11 +47,21 @@ fn main() {
     );
     let mut results: Vec<(String, Vec<f64>, Vec<f64>)> = Vec::new();
     for _ in 0..options.runs {
-        let parsing: [(&str, fn(&PathBuf)); 2] =
-            [("limit: reading the file", limit_file), ("reading and parsing the file", parse)];
+        let is_gzip = options.path.extension().is_some_and(|extension| extension == "gz");
+        let mut parsing: Vec<(&str, fn(&PathBuf))> =
+            vec![("limit: reading the file", limit_file), ("reading and parsing the file", parse)];
+        if is_gzip {
+            parsing.push(("limit: inflating the file", limit_inflating));
+        }
         let parsing = parsing
             .into_iter()
             .map(|(name, work)| (name.to_string(), measure(bases, || work(&options.path))));
+        let files = [("packed", Kept::Packed), ("counts", Kept::Counts), ("log", Kept::Log)];
+        let files = files.into_iter().map(|(name, kept)| {
+            let work = || featurize(&options.path, kept, options.threads);
+            (format!("file to file, {name}"), measure(bases, work))
+        });
+        let parsing = parsing.chain(files);
         let all = parsing.chain(measurements(&contigs, options.threads));
         for (i, (name, measured)) in all.enumerate() {
             if results.len() == i {
@@ -64,13 +77,13 @@ fn main() {
     }
 }
 
-struct Options {
+struct Arguments {
     path: PathBuf,
     threads: usize,
     runs: usize,
 }
 
-impl Options {
+impl Arguments {
     fn parse() -> Self {
         let mut options = Self { path: PathBuf::new(), threads: 2, runs: 7 };
         let mut arguments = std::env::args().skip(1);
@@ -273,4 +286,32 @@ fn cpu_time() -> Duration {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// The text of a gzip file into one buffer, by the crate that `kvae` uses, on
+/// one thread.
+fn limit_inflating(path: &PathBuf) {
+    let file = File::open(path).expect("a readable file");
+    let mut text = MultiGzDecoder::new(BufReader::with_capacity(1 << 18, file));
+    let mut buffer = vec![0; 1 << 18];
+    while text.read(&mut buffer).expect("a sound gzip file") > 0 {
+        black_box(&mut buffer);
+    }
+}
+
+/// The file to a new feature file.
+fn featurize(path: &Path, kept: Kept, threads: usize) {
+    let folder = tempfile::tempdir_in(path.parent().expect("a folder")).expect("a new folder");
+    let out = folder.path().join("feats.arrow");
+    let options = Options {
+        layout: Layout::default(),
+        window: 5000,
+        min_length: 1000,
+        kept,
+        sequence: true,
+        skip_bad: false,
+        threads: NonZeroUsize::new(threads).expect("threads"),
+    };
+    let input = [path.to_path_buf()];
+    kvae::featurize::featurize(&input, &out, &out, &options, &mut |_, _| Ok(())).expect("rows");
 }
