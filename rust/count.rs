@@ -3,7 +3,10 @@
 //! Only 7-mers (and 8-mers) are counted base by base; shorter ones are
 //! derived from them ([`derive`]).
 
+mod columns;
 mod derive;
+
+pub use columns::CountWriter;
 
 use crate::canonical::columns;
 use crate::dna::{self, CODE, MAX_K};
@@ -72,7 +75,7 @@ pub enum Counts<'a> {
 
 impl Counts<'_> {
     /// The count of every column, in order; `k` is the k they belong to.
-    pub fn iter(&self, k: usize) -> impl Iterator<Item = u64> + '_ {
+    pub fn iter(&self, k: usize) -> impl ExactSizeIterator<Item = u64> + '_ {
         let kmers = &columns(k).kmers;
         (0..kmers.len()).map(move |column| match self {
             Self::Bytes(table) => u64::from(table[kmers[column] as usize]),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::canonical::columns;
-use crate::count::Counter;
+use crate::count::{CountWriter, Counter};
 use crate::error::{Error, Result};
 use crate::features::RowBuilder;
 use crate::large::zeros;
@@ -51,12 +51,10 @@ pub fn count_into(
             "sequence {i} is longer than 4,294,967,295 letters: cut it into pieces"
         )));
     }
-    let counter = || Counter::new([k], backend);
-    fill(counts, sequences, threads, counter, |counter, sequence, row| {
+    let tools = || (Counter::new([k], backend), CountWriter::new(backend));
+    fill(counts, sequences, threads, tools, |(counter, writer), sequence, row| {
         counter.count(sequence);
-        for (field, count) in row.iter_mut().zip(counter.counts(k).iter(k)) {
-            *field = count as u32;
-        }
+        writer.write(counter.counts(k), k, row, |count| count as u32);
     });
     Ok(())
 }

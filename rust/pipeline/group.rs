@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::count::Counter;
+use crate::canonical::columns;
+use crate::count::{CountWriter, Counter};
 use crate::features::RowBuilder;
 use crate::layout::Layout;
 use crate::packed::{self, Gap};
@@ -135,6 +136,7 @@ pub struct GroupBuilder {
     backend: Backend,
     counter: Counter,
     rows: RowBuilder,
+    counts: CountWriter,
 }
 
 impl GroupBuilder {
@@ -144,6 +146,7 @@ impl GroupBuilder {
         Self {
             counter: Counter::new(ks, backend),
             rows: RowBuilder::new(content.layout.clone(), backend),
+            counts: CountWriter::new(backend),
             content,
             backend,
         }
@@ -191,11 +194,17 @@ impl GroupBuilder {
                     fields.resize(start + self.content.layout.n_fields(), 0.0);
                     self.rows.write(&self.counter, &mut fields[start..]);
                 }
-                Values::U16(counts) => {
-                    counts.extend(self.counter.counts(k).iter(k).map(|count| count as u16));
+                Values::U16(fields) => {
+                    let start = fields.len();
+                    fields.resize(start + columns(k).len(), 0);
+                    let counts = self.counter.counts(k);
+                    self.counts.write(counts, k, &mut fields[start..], |count| count as u16);
                 }
-                Values::U32(counts) => {
-                    counts.extend(self.counter.counts(k).iter(k).map(|count| count as u32));
+                Values::U32(fields) => {
+                    let start = fields.len();
+                    fields.resize(start + columns(k).len(), 0);
+                    let counts = self.counter.counts(k);
+                    self.counts.write(counts, k, &mut fields[start..], |count| count as u32);
                 }
             }
         }
