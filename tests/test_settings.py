@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvae.config import DenseReadout, DotReadout, LowRankReadout, RunConfig, override, read_setting
+from kvae.config import (
+    DenseReadout,
+    DotReadout,
+    LowRankReadout,
+    ReadoutConfig,
+    RunConfig,
+    override,
+    read_setting,
+    resolve_key,
+)
 from kvae.errors import KvaeError
 from kvae.presets import PRESETS, get_preset
 from kvae.training import train
 from kvae.training.options import configure
+from sequences import PROJECT
 from small import MemoryStore, small_run
 from training_runs import run
 
@@ -218,4 +230,55 @@ def test_a_configuration_without_the_newer_keys_still_loads() -> None:
     for key in ("mse_weight", "cosine_weight", "zero_weight", "zero_penalty"):
         del tree["loss"][key]
     del tree["model"]["log_floor"]
+    del tree["model"]["encoder"]["input_dropout"]
+    del tree["model"]["decoder"]["derived"]
+    del tree["model"]["decoder"]["sparse"]["gate_readout"]
+    for branch in tree["model"]["encoder"]["branches"]:
+        del branch["skip"]
     assert RunConfig.model_validate_json(json.dumps(tree)) == small_run()
+
+
+PAGE = (PROJECT / "docs" / "model.md").read_text(encoding="utf-8")
+
+
+def test_every_key_is_documented_and_every_documented_key_exists() -> None:
+    sections = PAGE.partition("## Configuration")[2].partition("### What is refused")[0]
+    told = set(re.findall(r"`([a-z_0-9.<>]+)`", sections + PAGE.partition("## Training")[2]))
+    tree = configure("dot", changes={"latent": "hierarchical"}).model_dump(mode="json")
+    fields = re.findall(r"^\| ((?:`[^`|]+`(?:, )?)+) \|", sections, re.MULTILINE)
+    named = [key for cell in fields for key in re.findall("`([^`]+)`", cell)]
+    assert {"latent", "decoder.kind", "w7", "zero_penalty", "presence_threshold"} <= set(named)
+    kinds = set(ReadoutConfig.kinds)
+    for key in set(named) - kinds:
+        resolve_key(tree, key.replace("<block>", "7-mers"))
+    for section in ("loss", "training"):
+        assert set(tree[section]) <= told, section
+    leaves = set(tree["model"]) | set(tree["model"]["decoder"]) | set(tree["model"]["encoder"])
+    structure = {"encoder", "decoder", "branches", "sparse", "context", "shared"}
+    documented = {key.rpartition(".")[2] for key in told}
+    assert leaves - structure <= documented
+    assert set(tree["model"]["decoder"]["sparse"]) - {"block", "readout"} <= documented
+    known = {"dense", "lowrank", "dot", "grouped", "conv", "pretrained"}
+    assert known <= told
+    for kind in known:
+        assert set(ReadoutConfig.kinds[kind].model_fields) - {"kind", "negative_slope"} <= told
+
+
+def test_the_pages_examples_are_configurations(tmp_path: Path) -> None:
+    (toml,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "mine.toml"
+    path.write_text(toml)
+    config = configure(config=path)
+    assert (config.preset, config.loss.zero_weight, config.model.latent) == ("deep", 0.1, 128)
+    assert config.model.encoder.branches[0].skip
+    examples = re.findall(r"`((?:--preset \w+ )?--set [^`]+)`", PAGE)
+    assert len(examples) >= 4
+    for example in examples:
+        words = shlex.split(example)
+        if "KEY=VALUE" in words or len(words) == 1:
+            continue
+        preset = words[words.index("--preset") + 1] if "--preset" in words else None
+        settings = [word for word in words if "=" in word]
+        if settings == ["gate_readout=dot"]:
+            settings.append("decoder.kind=pretrained")
+        configure(preset, changes=dict(map(read_setting, settings)))
