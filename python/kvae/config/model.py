@@ -123,7 +123,6 @@ class ModelConfig(HiddenConfig):
     frequency is taken for lower than that, neither as input nor as target.
 
     ``latent`` is a number of units, or their division among the blocks.
-
     """
 
     encoder: EncoderConfig

@@ -133,7 +133,6 @@ class Decoder(nn.Module):
         self._floor = log_floor(config, layout)
         self._pseudocount = layout.pseudocount
         self._parts = config.latent_parts
-        self._blocks = decoder.dense_blocks
         self._n_shared = config.shared_latent
         self.shared = hidden_stack((config.shared_latent, *decoder.shared), config)
         n_trunk = decoder.shared[-1]
