@@ -48,7 +48,8 @@ fn main() {
     let mut results: Vec<(String, Vec<f64>, Vec<f64>)> = Vec::new();
     for _ in 0..options.runs {
         let is_gzip = options.path.extension().is_some_and(|extension| extension == "gz");
-        let mut parsing: Vec<(&str, fn(&PathBuf))> =
+        type OnFile = fn(&PathBuf);
+        let mut parsing: Vec<(&str, OnFile)> =
             vec![("limit: reading the file", limit_file), ("reading and parsing the file", parse)];
         if is_gzip {
             parsing.push(("limit: inflating the file", limit_inflating));
