@@ -140,7 +140,8 @@ def test_an_interrupted_comparison_goes_on(
     output = tmp_path / "compare"
     with pytest.raises(ComparisonInterrupted, match=r"narrow.*the same command"):
         compare(store, two_runs(epochs=3), output, progress=StopAfter(4))
-    assert [line["status"] for line in table(output)] == ["finished", "waiting"]
+    assert [line["status"] for line in table(output)] == ["finished", "unfinished"]
+    assert [line["epochs"] for line in table(output)] == ["3", "1"]
     progress = Record()
     compare(store, two_runs(epochs=3), output, progress=progress)
     assert len(progress.lines) == 2

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from kvae.comparison.entries import Entry
 
-Status = Literal["waiting", "finished", "failed"]
+Status = Literal["unfinished", "finished", "failed"]
 Value = str | int | float | None
 
 # Metrics that lead the table, in this order; all others follow.
@@ -49,7 +49,7 @@ class Outcome:
     entry
         Its name and configuration.
     status
-        ``waiting`` before it was trained, then ``finished`` or ``failed``.
+        ``unfinished`` until it is ``finished`` or has ``failed``.
     problem
         Why it failed, in one line.
     n_parameters
@@ -59,7 +59,7 @@ class Outcome:
     """
 
     entry: Entry
-    status: Status = "waiting"
+    status: Status = "unfinished"
     problem: str | None = None
     n_parameters: int | None = None
     epochs: Sequence[Mapping[str, Any]] = field(default=(), repr=False)

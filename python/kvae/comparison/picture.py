@@ -13,7 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from kvae.comparison.outcome import Outcome
 from kvae.pictures import save_figure
 
-# Metric, title, its baselines with what they stand for, and whether it spans decades.
+# Metric, title, its baselines with what they stand for, and whether small
+# values matter as much as large ones.
 _PANELS: tuple[tuple[str, str, dict[str, str], bool], ...] = (
     ("loss", "loss", {}, False),
     ("KL", "KL, nats", {}, False),
@@ -30,8 +31,11 @@ _PANELS: tuple[tuple[str, str, dict[str, str], bool], ...] = (
     ("active_units", "active units", {}, False),
 )
 _GREY = "0.35"
-# Up to this epoch figures may be far off, and would flatten all the rest.
-_SETTLED = 2
+# The first figures may be far off, and would flatten all the rest: so many of the
+# epochs may leave the picture.
+_UNSETTLED = 0.25
+# Where figures differ by more than this factor, the small ones need a logarithm.
+_WIDE = 30.0
 
 
 def draw(paths: Sequence[tuple[Path, str]], outcomes: Sequence[Outcome], title: str) -> None:
@@ -71,7 +75,8 @@ def _panel(
             axes.plot(
                 best["epoch"], best["validation"][metric], marker="o", color=colour, markersize=6
             )
-        settled += [value for epoch, value in points if epoch > _SETTLED] or list(y)
+        first = max(1.0, _UNSETTLED * len(outcome.epochs))
+        settled += [value for epoch, value in points if epoch > first] or list(y)
     for key, meaning in baselines.items():
         settled += _baseline(axes, key, meaning, outcomes)
     axes.set_title(title)
@@ -80,7 +85,9 @@ def _panel(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.92")
     if settled:
-        _set_limits(axes, settled, logarithmic=logarithmic and min(settled) > 0)
+        low, high = min(settled), max(settled)
+        wide = logarithmic or high > _WIDE * low
+        _set_limits(axes, low, high, logarithmic=low > 0 and wide)
     else:
         axes.text(0.5, 0.5, "none of these has it", transform=axes.transAxes, ha="center")
 
@@ -113,8 +120,7 @@ def _baseline(axes: Any, key: str, meaning: str, outcomes: Sequence[Outcome]) ->
     return distinct
 
 
-def _set_limits(axes: Any, values: list[float], *, logarithmic: bool) -> None:
-    low, high = min(values), max(values)
+def _set_limits(axes: Any, low: float, high: float, *, logarithmic: bool) -> None:
     if logarithmic:
         axes.set_yscale("log")
         for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):

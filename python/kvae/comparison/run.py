@@ -138,6 +138,9 @@ def compare(
         try:
             outcomes[i] = _train(folder, entry, source, device, threads, progress)
         except TrainingInterrupted as interruption:
+            finished = RunFolder(folder / entry.name).read_metrics()
+            outcomes[i] = Outcome(entry, epochs=finished)
+            _write_tables(folder, about, outcomes)
             raise ComparisonInterrupted(
                 f"interrupted in {entry.name}; every finished epoch is in {folder}: "
                 "the same command goes on from there"
