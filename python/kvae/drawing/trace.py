@@ -64,6 +64,8 @@ class _Tracer(TorchFunctionMode):
         self._layout = model.layout
         # By identity; the tensor is kept so that its identity is not given away.
         self._origins: dict[int, tuple[Tensor, tuple[Node, ...]]] = {}
+        # Whatever is in a readout, it is one block.
+        self._readouts = [path for path, module in model.named_modules() if is_readout(module)]
         self._row = Node("row", "input", width=model.layout.n_fields)
         self._pieces: set[Node] = {self._row}
         self._notes: list[str] = []
@@ -120,7 +122,7 @@ class _Tracer(TorchFunctionMode):
 
     def _watch(self, path: str, module: nn.Module) -> Iterator[Any]:
         """Attach hooks to a module that is a block, or belongs to one."""
-        if any(path.startswith(f"{block}.") for block in self._opaque()):
+        if any(path.startswith(f"{readout}.") for readout in self._readouts):
             return
         if type(module) in _ABSORBED:
             yield module.register_forward_pre_hook(self._enter)
@@ -128,10 +130,6 @@ class _Tracer(TorchFunctionMode):
         elif is_readout(module) or not any(True for _ in module.children()):
             yield module.register_forward_pre_hook(self._enter)
             yield module.register_forward_hook(self._leave(path))
-
-    def _opaque(self) -> list[str]:
-        """Readouts, whatever is in them, are one block."""
-        return [path for path, module in self._model.named_modules() if is_readout(module)]
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self._depth += 1
