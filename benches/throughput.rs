@@ -31,6 +31,9 @@ use kvae::layout::Layout;
 use kvae::memory;
 use kvae::simd::{Backend, TABLE};
 
+/// Work on a file that is measured.
+type OnFile = fn(&PathBuf);
+
 /// Contigs that a thread takes at a time.
 const SHARE: usize = 64;
 
@@ -48,7 +51,6 @@ fn main() {
     let mut results: Vec<(String, Vec<f64>, Vec<f64>)> = Vec::new();
     for _ in 0..options.runs {
         let is_gzip = options.path.extension().is_some_and(|extension| extension == "gz");
-        type OnFile = fn(&PathBuf);
         let mut parsing: Vec<(&str, OnFile)> =
             vec![("limit: reading the file", limit_file), ("reading and parsing the file", parse)];
         if is_gzip {

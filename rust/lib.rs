@@ -23,6 +23,7 @@ pub mod naive;
 mod output;
 pub mod packed;
 pub mod pipeline;
+pub mod row_file;
 pub mod simd;
 pub mod windows;
 

@@ -113,7 +113,7 @@ pub fn log_frequencies(
 
 /// Has the row of every item in `array` written by some thread, each with
 /// tools of its own.
-fn fill<Item: Sync, T: Send, Tools>(
+pub(crate) fn fill<Item: Sync, T: Send, Tools>(
     array: &mut [T],
     items: &[Item],
     threads: NonZeroUsize,

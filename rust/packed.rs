@@ -1,5 +1,7 @@
 //! Sequences at two bits a base, with the letters that are none aside.
 
+use std::ops::Range;
+
 use crate::count::Run;
 use crate::dna::BASES;
 use crate::simd::Backend;
@@ -65,6 +67,29 @@ pub fn unpack(packed: &[u8], gaps: &[Gap], length: usize) -> Option<Vec<u8>> {
         letters.get_mut(start..start + gap.length as usize)?.fill(b'N');
     }
     Some(letters)
+}
+
+/// Writes the letters of a stretch of a packed sequence: upper-case bases, and
+/// N in the gaps, which are those of the whole sequence. `packed` begins with the
+/// byte that has the first letter.
+///
+/// # Panics
+/// If there are fewer bytes than letters.
+pub fn unpack_stretch(packed: &[u8], gaps: &[Gap], stretch: Range<u64>, letters: &mut Vec<u8>) {
+    let before = (stretch.start % 4) as usize;
+    let length = (stretch.end - stretch.start) as usize;
+    letters.clear();
+    for &byte in &packed[..(before + length).div_ceil(4)] {
+        letters.extend_from_slice(&FOUR_BASES[usize::from(byte)]);
+    }
+    letters.copy_within(before.., 0);
+    letters.truncate(length);
+    let within = |position: u64| position.clamp(stretch.start, stretch.end) - stretch.start;
+    for gap in gaps {
+        let start = u64::from(gap.start);
+        let end = start + u64::from(gap.length);
+        letters[within(start) as usize..within(end) as usize].fill(b'N');
+    }
 }
 
 /// The letters of every packed byte.

@@ -6,6 +6,8 @@
 // Extracted arguments are owned, whether the function consumes them or not.
 #![allow(clippy::needless_pass_by_value)]
 
+mod row_file;
+
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -342,5 +344,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(featurize_sequences, module)?)?;
     module.add_function(wrap_pyfunction!(log_frequencies, module)?)?;
     module.add_function(wrap_pyfunction!(unpack, module)?)?;
-    module.add_function(wrap_pyfunction!(featurize, module)?)
+    module.add_function(wrap_pyfunction!(featurize, module)?)?;
+    module.add_class::<row_file::PyRowFile>()
 }

@@ -20,6 +20,29 @@ class _Summary(TypedDict):
     warnings: list[str]
     bad: list[str]
 
+class RowFile:
+    def __init__(
+        self, path: str | PathLike[str], ks: Sequence[int], threads: int | None = None
+    ) -> None: ...
+    def log_rows(self, offsets: NDArray[np.uint64], out: NDArray[np.float32]) -> None: ...
+    def counted_rows(
+        self,
+        lengths: NDArray[np.uint64],
+        gc: NDArray[np.float32],
+        blocks: Sequence[tuple[int, int, NDArray[np.uint64], NDArray[np.uint64]]],
+        out: NDArray[np.float32],
+    ) -> None: ...
+    def packed_rows(
+        self,
+        offsets: NDArray[np.uint64],
+        starts: NDArray[np.uint64],
+        ends: NDArray[np.uint64],
+        gap_bounds: NDArray[np.int64],
+        gap_starts: NDArray[np.uint32],
+        gap_lengths: NDArray[np.uint32],
+        out: NDArray[np.float32],
+    ) -> None: ...
+
 def layout(ks: Sequence[int]) -> str: ...
 def kmers(k: int) -> list[str]: ...
 def backend() -> str: ...

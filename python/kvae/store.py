@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kvae import _core
 from kvae.errors import KvaeError
+from kvae.gathering import GATHERERS, Gatherer
 from kvae.layout import Layout
 from kvae.stored_rows import STORES, StoredRows, matrix, sequences
 
@@ -78,6 +80,8 @@ class FeatureStore:
                 self._schema = reader.schema
                 self.metadata = self._read_metadata()
                 self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+                source.seek(0)
+                self._address = source.read_buffer(source.size()).address
         except OSError as error:
             # Arrow reports truncation as an operating system's error too.
             reason = error.strerror or "is not a whole Arrow file: featurize again"
@@ -92,6 +96,8 @@ class FeatureStore:
         if len(self) == 0:
             raise self._error("has no rows: featurize again")
         self._stored = self._open_rows()
+        # Opened now: the path may lead to another file later.
+        self._file = _core.RowFile(self.path, self.layout.ks)
 
     def _check_readable(self) -> None:
         """Let the operating system say what is wrong, which Arrow words for programmers."""
@@ -240,9 +246,26 @@ class FeatureStore:
         """
         if out is None:
             out = np.empty((len(indices), self.layout.n_fields), dtype=np.float32)
-        for batch, here, positions in self._locate(indices):
-            out[here] = self._stored.rows(batch, positions)
+        indices = self._checked(indices)
+        if len(indices) == 0:
+            return out
+        rows = out if out.flags.c_contiguous else np.empty_like(out, order="C")
+        self._gatherer.rows(indices, rows)
+        if rows is not out:
+            out[...] = rows
         return out
+
+    @cached_property
+    def _gatherer(self) -> Gatherer:
+        """What reads rows: made when it is first needed, for it looks at all batches."""
+        batches = [self._batch(i) for i in range(self.n_batches)]
+        return GATHERERS[self.kind](self._file, self.layout, batches, self._address)
+
+    def _checked(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        indices = np.asarray(indices, dtype=np.int64)
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
+            raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}")
+        return indices
 
     def counts(self, indices: NDArray[np.int64], k: int) -> NDArray[np.uint32]:
         """Gather exact counts of canonical k-mers by the rows' positions.
@@ -296,9 +319,7 @@ class FeatureStore:
         self, indices: NDArray[np.int64]
     ) -> Iterator[tuple[Any, NDArray[np.int64], NDArray[np.int64]]]:
         """Give each batch, which of `indices` it holds, and where it holds them."""
-        indices = np.asarray(indices, dtype=np.int64)
-        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
-            raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}")
+        indices = self._checked(indices)
         batches = np.searchsorted(self._starts, indices, side="right") - 1
         for batch in np.unique(batches):
             here = np.flatnonzero(batches == batch)

@@ -1,7 +1,7 @@
-"""Rows and counts from what a feature file keeps, batch by batch.
+"""Counts and sequences from what a feature file keeps, batch by batch.
 
 A file keeps log-space rows, counts, or packed sequences only. Each class here
-gives all of it from one of the three.
+gives counts from one of the three; rows are the matter of `kvae.gathering`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,16 @@ from kvae.layout import Layout
 __all__ = ["STORES", "StoredRows", "sequences"]
 
 Positions = NDArray[np.int64]
-Rows = NDArray[np.float32]
 Counts = NDArray[np.uint32]
 
 
 class StoredRows(Protocol):
-    """Gives rows of a record batch by their positions in it."""
+    """Gives counts of a record batch by their positions in it."""
 
     def __init__(self, layout: Layout) -> None: ...
 
     def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Name the columns of fixed-size lists, their widths and possible types."""
-
-    def rows(self, batch: Any, positions: Positions) -> Rows:
-        """Compute or copy log-space rows."""
 
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Compute or copy counts of canonical k-mers."""
@@ -57,12 +53,17 @@ def sequences(batch: Any, positions: Positions) -> list[bytes]:
     gaps = invalid.values
     return _core.unpack(
         _bytes(packed),
-        np.frombuffer(packed.buffers()[1], dtype=np.int64)[: len(packed) + 1],
+        binary_offsets(packed),
         taken.column("length").to_numpy(),
         gaps.field("start").to_numpy(),
         gaps.field("length").to_numpy(),
         invalid.offsets.to_numpy(),
     )
+
+
+def binary_offsets(column: Any) -> NDArray[np.int64]:
+    """Where each value of a column of large binaries begins, and the last one ends."""
+    return np.frombuffer(column.buffers()[1], dtype=np.int64)[: len(column) + 1]
 
 
 def _bytes(column: Any) -> NDArray[np.uint8]:
@@ -79,11 +80,6 @@ class LogRows:
     def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Name the one column."""
         return {"features": (self._layout.n_fields, ("float",))}
-
-    def rows(self, batch: Any, positions: Positions) -> Rows:
-        """Copy rows."""
-        rows: Rows = matrix(batch, "features")[positions]
-        return rows
 
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Count again where there are sequences, else undo the logarithm."""
@@ -108,20 +104,6 @@ class CountRows:
         types = ("uint16", "uint32")
         return {f"k{k}": (self._layout.block(f"{k}-mers").size, types) for k in self._layout.ks}
 
-    def rows(self, batch: Any, positions: Positions) -> Rows:
-        """Compute rows from counts, length and GC."""
-        rows = np.empty((len(positions), self._layout.n_fields), dtype=np.float32)
-        for k in self._layout.ks:
-            totals = batch.column(f"n{k}").to_numpy()[positions]
-            block = self._layout.block(f"{k}-mers")
-            logarithms = _core.log_frequencies(self.counts(batch, positions, k), totals, None)
-            rows[:, block.slice] = logarithms
-        length = batch.column("length").to_numpy()[positions].astype(np.float64)
-        gc = batch.column("gc").to_numpy()[positions].astype(np.float64)
-        rows[:, self._layout.block("length").start] = np.log(length)
-        rows[:, self._layout.block("gc").start] = np.log(gc + self._layout.pseudocount)
-        return rows
-
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Copy counts."""
         return matrix(batch, f"k{k}")[positions].astype(np.uint32)
@@ -136,10 +118,6 @@ class PackedRows:
     def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Name no column of lists."""
         return {}
-
-    def rows(self, batch: Any, positions: Positions) -> Rows:
-        """Compute rows from sequences."""
-        return _core.featurize_sequences(sequences(batch, positions), self._layout.ks, None)
 
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Count k-mers of sequences."""

@@ -1,0 +1,295 @@
+//! Rows of a feature file, gathered from anywhere in it by several threads.
+//!
+//! Rows are read, not mapped: reading takes just the bytes of a row from the
+//! disk, and a file that is cut short meanwhile is an error and not the end of
+//! the process. Whoever knows the file's framing says where its rows are.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bytemuck::{Pod, cast_slice_mut};
+
+use crate::count::Counter;
+use crate::error::{Error, Result};
+use crate::features::RowBuilder;
+use crate::layout::{Content, Layout, PSEUDOCOUNT};
+use crate::memory::fill;
+use crate::packed::{self, Gap};
+use crate::simd::Backend;
+
+/// A file that rows are read from.
+#[derive(Debug)]
+pub struct RowFile {
+    path: PathBuf,
+    file: File,
+}
+
+/// Where the counts of a row are, all of one k.
+#[derive(Clone, Debug)]
+pub struct CountBlock {
+    /// The k.
+    pub k: usize,
+    /// Bytes in a count: 2 or 4.
+    pub size: usize,
+    /// Where each row's counts begin in the file.
+    pub offsets: Vec<u64>,
+    /// The sum of each row's counts.
+    pub totals: Vec<u64>,
+}
+
+/// What is stored of rows whose counts are.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Letters of each.
+    pub lengths: Vec<u64>,
+    /// GC fraction of each.
+    pub gc: Vec<f32>,
+    /// The counts of every k.
+    pub blocks: Vec<CountBlock>,
+}
+
+/// A stretch of a packed sequence.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// Where the sequence begins in the file.
+    pub offset: u64,
+    /// The letters of the sequence that are wanted.
+    pub letters: Range<u64>,
+    /// The gaps of the sequence, or those of them that touch the stretch.
+    pub gaps: Range<usize>,
+}
+
+impl RowFile {
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::io(path, error))?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    /// Copies the rows of floats that begin at `offsets`, one after the other.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    ///
+    /// # Panics
+    /// If `rows` is not a whole number of fields per offset.
+    pub fn log_rows(&self, offsets: &[u64], threads: NonZeroUsize, rows: &mut [f32]) -> Result<()> {
+        gather(rows, offsets, threads, || (), |(), &offset, row| self.read(offset, row))
+    }
+
+    /// Computes log-space rows from counts.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    ///
+    /// # Panics
+    /// If `rows` has another size, or the counts of a k of the layout are missing.
+    pub fn counted_rows(
+        &self,
+        layout: &Layout,
+        counted: &Counted,
+        threads: NonZeroUsize,
+        backend: Backend,
+        rows: &mut [f32],
+    ) -> Result<()> {
+        let indices: Vec<usize> = (0..counted.lengths.len()).collect();
+        let tools = || (Vec::new(), Vec::new(), Vec::new());
+        gather(rows, &indices, threads, tools, |(short, long, counts), &i, row| {
+            for field in layout.blocks() {
+                let fields = &mut row[field.start..field.stop];
+                let Content::Kmers(k) = field.content else {
+                    let value = match field.content {
+                        Content::Length => counted.lengths[i] as f64,
+                        _ => f64::from(counted.gc[i]) + PSEUDOCOUNT,
+                    };
+                    fields[0] = value.ln() as f32;
+                    continue;
+                };
+                let mut blocks = counted.blocks.iter();
+                let block = blocks.find(|block| block.k == k).expect("counts of every k");
+                if block.size == 2 {
+                    self.read_counts::<u16>(block.offsets[i], fields.len(), short, counts)?;
+                } else {
+                    self.read_counts::<u32>(block.offsets[i], fields.len(), long, counts)?;
+                }
+                backend.log_frequencies(counts, block.totals[i], fields);
+            }
+            Ok(())
+        })
+    }
+
+    /// Computes log-space rows from stretches of packed sequences.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a gap is not within its sequence.
+    ///
+    /// # Panics
+    /// If `rows` has another size, or a stretch has no letters.
+    pub fn packed_rows(
+        &self,
+        layout: &Layout,
+        stretches: &[Stretch],
+        gaps: &[Gap],
+        threads: NonZeroUsize,
+        backend: Backend,
+        rows: &mut [f32],
+    ) -> Result<()> {
+        let tools = || {
+            let counter = Counter::new(layout.ks(), backend);
+            (counter, RowBuilder::new(layout.clone(), backend), Vec::new(), Vec::new())
+        };
+        gather(rows, stretches, threads, tools, |tools, stretch, row| {
+            let (counter, builder, bytes, letters) = tools;
+            let first = stretch.letters.start / 4;
+            let end = stretch.letters.end.div_ceil(4);
+            bytes.resize((end - first) as usize, 0u8);
+            self.read(stretch.offset + first, bytes)?;
+            let gaps = gaps.get(stretch.gaps.clone()).unwrap_or_default();
+            packed::unpack_stretch(bytes, gaps, stretch.letters.clone(), letters);
+            counter.count(letters);
+            builder.write(counter, row);
+            Ok(())
+        })
+    }
+
+    fn read_counts<T: Pod + Into<u64>>(
+        &self,
+        offset: u64,
+        n: usize,
+        buffer: &mut Vec<T>,
+        counts: &mut Vec<u64>,
+    ) -> Result<()> {
+        buffer.resize(n, T::zeroed());
+        self.read(offset, buffer)?;
+        counts.clear();
+        counts.extend(buffer.iter().map(|&count| count.into()));
+        Ok(())
+    }
+
+    fn read<T: Pod>(&self, offset: u64, values: &mut [T]) -> Result<()> {
+        self.file
+            .read_exact_at(cast_slice_mut(values), offset)
+            .map_err(|error| Error::io(&self.path, error))
+    }
+}
+
+/// [`fill`], with work that may fail.
+fn gather<Item: Sync, Tools>(
+    rows: &mut [f32],
+    items: &[Item],
+    threads: NonZeroUsize,
+    tools: impl Fn() -> Tools + Sync,
+    write: impl Fn(&mut Tools, &Item, &mut [f32]) -> Result<()> + Sync,
+) -> Result<()> {
+    let failure = Mutex::new(None);
+    fill(rows, items, threads, tools, |tools, item, row| {
+        if let Err(error) = write(tools, item, row) {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory;
+    use std::io::Write;
+
+    const THREADS: [usize; 2] = [1, 3];
+
+    fn file_of(bytes: &[u8]) -> (tempfile::NamedTempFile, RowFile) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        let rows = RowFile::open(file.path()).unwrap();
+        (file, rows)
+    }
+
+    fn sequences() -> Vec<Vec<u8>> {
+        (1..60usize)
+            .map(|i| {
+                let mut letters: Vec<u8> =
+                    (0..i * 37).map(|j| b"ACGT"[(i + j * j + j / 7) % 4]).collect();
+                if i % 3 == 0 {
+                    letters[i..i + 5].fill(b'N');
+                }
+                letters
+            })
+            .collect()
+    }
+
+    #[test]
+    fn rows_come_in_the_order_asked_for() {
+        let values: Vec<f32> = (0..600u16).map(f32::from).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let (_file, file) = file_of(&bytes);
+        for threads in THREADS.map(|n| NonZeroUsize::new(n).unwrap()) {
+            let mut rows = [0.0; 9];
+            file.log_rows(&[400, 0, 400], threads, &mut rows).unwrap();
+            assert_eq!(rows, [100.0, 101.0, 102.0, 0.0, 1.0, 2.0, 100.0, 101.0, 102.0]);
+            let error = file.log_rows(&[0, 2396], threads, &mut rows[..4]).unwrap_err();
+            assert!(matches!(error, Error::Io { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn counts_and_sequences_give_the_rows_of_the_sequences() {
+        let sequences = sequences();
+        let layout = Layout::new(&[7, 4, 3]).unwrap();
+        let backend = Backend::active().unwrap();
+        let slices: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
+        let expected = memory::featurize(&slices, &layout, NonZeroUsize::MIN, backend);
+
+        let (mut bytes, mut stretches, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counted = Counted { lengths: vec![], gc: vec![], blocks: vec![] };
+        counted.blocks = layout
+            .ks()
+            .map(|k| CountBlock { k, size: 2 * (1 + k % 2), offsets: vec![], totals: vec![] })
+            .collect();
+        let mut counter = Counter::new(layout.ks(), backend);
+        for sequence in &sequences {
+            counter.count(sequence);
+            let (offset, before) = (bytes.len() as u64, gaps.len());
+            packed::pack(sequence, counter.runs(), backend, &mut bytes, &mut gaps);
+            let letters = 0..sequence.len() as u64;
+            stretches.push(Stretch { offset, letters, gaps: before..gaps.len() });
+            counted.lengths.push(sequence.len() as u64);
+            counted.gc.push(counter.composition().gc_fraction() as f32);
+            for block in &mut counted.blocks {
+                block.offsets.push(bytes.len() as u64);
+                block.totals.push(counter.windows(block.k));
+                for count in counter.counts(block.k).iter(block.k) {
+                    bytes.extend_from_slice(&count.to_le_bytes()[..block.size]);
+                }
+            }
+        }
+        let (_file, file) = file_of(&bytes);
+        for threads in THREADS.map(|n| NonZeroUsize::new(n).unwrap()) {
+            let mut rows = vec![f32::NAN; expected.len()];
+            file.packed_rows(&layout, &stretches, &gaps, threads, backend, &mut rows).unwrap();
+            assert!(rows == expected);
+            let mut rows = vec![f32::NAN; expected.len()];
+            file.counted_rows(&layout, &counted, threads, backend, &mut rows).unwrap();
+            let difference = rows.iter().zip(&expected).map(|(x, y)| (x - y).abs());
+            assert!(difference.fold(0.0, f32::max) < 2e-6);
+        }
+
+        // Any stretch of a sequence is the sequence of those letters.
+        for (from, to) in [(0, 100), (1, 90), (2, 77), (3, 1000), (30, 45), (33, 40)] {
+            let stretch = Stretch { letters: from..to, ..stretches[50].clone() };
+            let part = &sequences[50][from as usize..to as usize];
+            let expected = memory::featurize(&[part], &layout, NonZeroUsize::MIN, backend);
+            let mut rows = vec![f32::NAN; layout.n_fields()];
+            file.packed_rows(&layout, &[stretch], &gaps, NonZeroUsize::MIN, backend, &mut rows)
+                .unwrap();
+            assert!(rows == expected, "{from}..{to}");
+        }
+    }
+}
