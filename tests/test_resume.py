@@ -51,7 +51,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     # What a killed run may leave: lines of epochs that no checkpoint has.
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"epoch": epoch, "train": {}}) + "\n" + '{"epoch": ')
-    leftovers = [folder / ".metrics.jsonl.x1.tmp", folder / "checkpoints" / ".epoch-9.y2.tmp"]
+    leftovers = [folder / ".kvae.x1.tmp", folder / "checkpoints" / ".kvae.y2.tmp"]
     for path in leftovers:
         path.write_text("half")
     run(store, folder, epochs=6, resume=True)

@@ -80,7 +80,7 @@ class RunFolder:
                 )
             if not self._has_own_config():
                 raise KvaeError(f"{self.config} is not kvae's: the folder is left as it is")
-        elif any(not path.name.startswith(".config.json.") for path in self.path.iterdir()):
+        elif any(path not in self._leftovers() for path in self.path.iterdir()):
             raise KvaeError(f"{self.path} exists and holds something else than a run")
 
     def _has_own_config(self) -> bool:
@@ -114,10 +114,13 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove the temporary files that a killed process left in its place."""
-        leftovers = [path for name in _FILES for path in self.path.glob(f".{name}.*.tmp")]
-        leftovers += self.checkpoints.glob(".*.tmp")
-        for path in leftovers:
+        for path in self._leftovers():
             path.unlink(missing_ok=True)
+
+    def _leftovers(self) -> list[Path]:
+        """Temporary files of outputs that were never finished."""
+        folders = (self.path, self.checkpoints)
+        return [path for folder in folders for path in folder.glob(".kvae.*.tmp")]
 
     def read_config(self) -> RunConfig:
         """Read the run's configuration.

@@ -88,7 +88,7 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Go on after the last finished epoch of the run in --output.",
+            help="Go on where the run in --output was last stored.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -106,8 +106,8 @@ def train(
     About a tenth of the rows is held out by whole source files and scored after
     every epoch; each score stands beside that of a trivial predictor. The folder
     receives the best weights (model.safetensors), a line per epoch
-    (metrics.jsonl), TensorBoard curves and what is needed to resume. Ctrl-C stops
-    cleanly.
+    (metrics.jsonl), TensorBoard curves and what is needed to resume. Ctrl-C and
+    SIGTERM store the run and stop; --resume then goes on within the epoch.
     """
     from kvae.cli.reporting import TerminalProgress
     from kvae.config import read_setting
@@ -134,8 +134,8 @@ def train(
                 progress=progress,
             )
         except TrainingInterrupted as interruption:
-            typer.echo(str(interruption), err=True)
-            raise typer.Exit(130) from None
+            typer.echo(f"kvae: {interruption}", err=True)
+            raise typer.Exit(interruption.exit_code) from None
         progress.message(
             f"{result.run}: {result.epochs} epochs, best validation loss "
             f"{result.best_loss:.1f} in epoch {result.best_epoch}; next: "

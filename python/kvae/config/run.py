@@ -56,7 +56,8 @@ class TrainConfig(Frozen):
     values, see `kvae.training.trainer.parameter_groups`.
     ``validation`` is the share of rows held out, by whole genomes where there
     are several; ``patience``, ``factor`` and ``min_lr`` are those of
-    ReduceLROnPlateau on the validation loss.
+    ReduceLROnPlateau on the validation loss. A checkpoint is written after every
+    epoch, and within one where the last is ``checkpoint_minutes`` old (0: never).
     """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = defaults.EPOCHS
@@ -69,6 +70,7 @@ class TrainConfig(Frozen):
     patience: Annotated[int, Field(ge=0)] = 20
     factor: Fraction = 0.5
     min_lr: NonNegative = 1e-6
+    checkpoint_minutes: NonNegative = 10.0
 
 
 class RunConfig(Frozen):

@@ -1,12 +1,14 @@
 """Checkpoints: all that a run needs to go on, in one safetensors file.
 
-Weights, optimizer moments and the random number generator are tensors; epoch,
-scheduler and best result are JSON in the same file's header. One file, written
-aside and renamed, is either there as a whole or not at all.
+Weights, optimizer moments, the random number generator and the sums behind an
+unfinished epoch's metrics are tensors; position, scheduler and best result are
+JSON in the same file's header. One file, written aside and renamed, is either
+there as a whole or not at all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,9 +35,9 @@ class Best(Frozen):
 
 
 class PlateauState(Frozen):
-    """What ReduceLROnPlateau remembers."""
+    """What ReduceLROnPlateau remembers; there is no ``best`` before the first epoch's end."""
 
-    best: float
+    best: float | None
     num_bad_epochs: int
     last_epoch: int
     cooldown_counter: int
@@ -44,15 +46,30 @@ class PlateauState(Frozen):
 class RunState(Frozen):
     """Everything in a checkpoint that is not a tensor.
 
-    ``data`` identifies the rows the run was trained on.
+    ``epoch`` counts the finished epochs, ``position`` the steps of the one after
+    them, and ``step`` all steps. ``data`` identifies the rows the run was trained
+    on. There is no ``best`` before the first epoch is finished.
     """
 
-    epoch: Annotated[int, Field(ge=1)]
+    epoch: Annotated[int, Field(ge=0)]
+    position: Annotated[int, Field(ge=0)] = 0
     step: Annotated[int, Field(ge=1)]
-    best: Best
+    best: Best | None = None
     lrs: tuple[Annotated[float, Field(ge=0.0)], ...]
     plateau: PlateauState
     data: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the checkpoint: later ones come later in the alphabet."""
+        if self.position:
+            return f"epoch-{self.epoch + 1:06d}-step-{self.position:08d}.safetensors"
+        return f"epoch-{self.epoch:06d}.safetensors"
+
+    def __str__(self) -> str:
+        """How far the run has come, for people."""
+        steps = f" and {self.position} step(s) of the next" if self.position else ""
+        return f"{self.epoch} finished epoch(s){steps}"
 
 
 def save_checkpoint(
@@ -60,21 +77,45 @@ def save_checkpoint(
     state: RunState,
     model: nn.Module,
     optimizer: Optimizer,
+    sums: Mapping[str, Tensor],
     device: torch.device,
 ) -> Path:
     """Write a checkpoint and remove the older ones.
+
+    Parameters
+    ----------
+    folder
+        Where checkpoints are kept.
+    state, model, optimizer
+        What to store.
+    sums
+        Sums of the unfinished epoch, see `kvae.training.metrics.EpochSums`.
+    device
+        Whose random numbers to store beside the CPU's.
 
     Returns
     -------
     Path
         The file written.
+
+    Raises
+    ------
+    KvaeError
+        Where a weight or moment is not finite, before anything is written.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= _optimizer_tensors(model, optimizer)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise KvaeError(
+                f"{name} was no longer finite after step {state.step}: "
+                "the checkpoint before it is kept; a lower --lr often helps"
+            )
     tensors["rng.cpu"] = torch.get_rng_state()
     if device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
-    path = folder / f"epoch-{state.epoch:06d}.safetensors"
+    tensors |= {f"sums.{name}": value for name, value in sums.items()}
+    path = folder / state.file_name
     header = {"format": CHECKPOINT_FORMAT, "state": state.model_dump_json()}
     write_tensors(path, tensors, header)
     for older in folder.glob(_GLOB):
@@ -94,8 +135,15 @@ def load_checkpoint(
     optimizer: Optimizer,
     scheduler: ReduceLROnPlateau,
     device: torch.device,
-) -> RunState:
+) -> tuple[RunState, dict[str, Tensor]]:
     """Restore a model, its optimizer, its scheduler and torch's random numbers.
+
+    Returns
+    -------
+    RunState
+        The rest of the run's state.
+    dict
+        Sums of the unfinished epoch.
 
     Raises
     ------
@@ -107,6 +155,12 @@ def load_checkpoint(
     rng = {name: tensors.pop(f"rng.{name}", None) for name in ("cpu", "cuda")}
     moments = _take(tensors, "optimizer.")
     weights = _take(tensors, "model.")
+    sums = _take(tensors, "sums.")
+    for name, value in sums.items():
+        if value.dtype != torch.float64 or not torch.isfinite(value).all():
+            raise KvaeError(f"{path}: the sum {name} is not finite in double precision")
+    if bool(sums) != (state.position > 0):
+        raise KvaeError(f"{path}: the sums do not fit position {state.position}")
     for name in tensors:
         raise KvaeError(f"{path}: unknown tensor {name}")
     # In place: the optimizer knows the parameters as the objects they are.
@@ -116,7 +170,10 @@ def load_checkpoint(
         raise KvaeError(f"{path}: learning rates do not fit the model's parameters")
     for group, lr in zip(optimizer.param_groups, state.lrs, strict=True):
         group["lr"] = lr
-    scheduler.load_state_dict(state.plateau.model_dump())
+    plateau = state.plateau.model_dump()
+    if state.plateau.best is None:
+        plateau["best"] = math.inf
+    scheduler.load_state_dict(plateau)
     try:
         if rng["cpu"] is not None:
             torch.set_rng_state(rng["cpu"])
@@ -124,13 +181,14 @@ def load_checkpoint(
             torch.cuda.set_rng_state(rng["cuda"], device)
     except (RuntimeError, TypeError) as error:
         raise KvaeError(f"{path}: state of the random numbers: {error}") from None
-    return state
+    return state, sums
 
 
 def plateau_state(scheduler: ReduceLROnPlateau) -> PlateauState:
     """Read what a scheduler remembers."""
     known: dict[str, Any] = scheduler.state_dict()
-    return PlateauState(**{name: known[name] for name in PlateauState.model_fields})
+    kept = {name: known[name] for name in PlateauState.model_fields}
+    return PlateauState(**kept | {"best": None if math.isinf(kept["best"]) else kept["best"]})
 
 
 def _take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

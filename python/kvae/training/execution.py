@@ -15,14 +15,8 @@ from kvae.loading import RowSource
 from kvae.model import KmerVAE
 from kvae.run_folder import RunFolder
 from kvae.training.baselines import scan
-from kvae.training.checkpoint import (
-    Best,
-    RunState,
-    latest_checkpoint,
-    load_checkpoint,
-    plateau_state,
-    save_checkpoint,
-)
+from kvae.training.checkpoint import RunState, latest_checkpoint, load_checkpoint
+from kvae.training.keeping import Keeper
 from kvae.training.progress import TrainProgress
 from kvae.training.split import Split, split_rows
 from kvae.training.tensorboard import Curves
@@ -61,10 +55,6 @@ class TrainResult:
     train_rows: int
     validation_rows: int
     metrics: Mapping[str, Any]
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during training; the message says how to go on."""
 
 
 class Execution:
@@ -127,7 +117,7 @@ class Execution:
             For rows or losses that are not finite, and for a checkpoint that is
             damaged or does not belong to these rows.
         TrainingInterrupted
-            On Ctrl-C.
+            On SIGINT and SIGTERM, once a checkpoint is written.
         """
         if not resume or latest_checkpoint(self.folder.checkpoints) is None:
             self.model.initialise()
@@ -161,56 +151,34 @@ class Execution:
         """Run the epochs that are left."""
         done = state.epoch if state else 0
         epochs = self.config.training.epochs
-        try:
-            with Curves(self.folder.tensorboard, after_epoch=done) as curves:
-                for epoch in range(done + 1, epochs + 1):
-                    best = state.best.loss if state else float("inf")
-                    record = trainer.run_epoch(epoch, best)
-                    self.folder.append_metrics(record.as_json())
-                    curves.add(record)
-                    state = self._commit(trainer, epoch, record.validation["loss"], state)
-                    line = record.line(epochs, self.config.model.n_latent)
-                    self.progress.epoch(record, line)
-        except KeyboardInterrupt:
-            finished = state.epoch if state else 0
-            raise TrainingInterrupted(
-                f"interrupted; {self.folder.path} holds {finished} finished epoch(s): "
-                "the same command with --resume goes on from there"
-            ) from None
-        assert state is not None  # epochs >= 1
-        return state
-
-    def _commit(
-        self, trainer: Trainer, epoch: int, loss: float, before: RunState | None
-    ) -> RunState:
-        """Store a finished epoch. The checkpoint comes last: it makes the rest count."""
-        best = before.best if before else None
-        if best is None or loss < best.loss:
-            best = Best(epoch=epoch, loss=loss)
-            self.model.save(self.folder.model, epoch=epoch, validation_loss=loss)
-        state = RunState(
-            epoch=epoch,
-            step=trainer.step,
-            best=best,
-            lrs=tuple(group["lr"] for group in trainer.optimizer.param_groups),
-            plateau=plateau_state(trainer.scheduler),
-            data=self.data,
-        )
-        save_checkpoint(self.folder.checkpoints, state, self.model, trainer.optimizer, self.device)
-        return state
+        minutes = self.config.training.checkpoint_minutes
+        keeper = Keeper(self.folder, trainer, self.data, minutes, state)
+        with keeper.listening(), Curves(self.folder.tensorboard, after_epoch=done) as curves:
+            for epoch in range(done + 1, epochs + 1):
+                best = keeper.state.best if keeper.state else None
+                lowest = best.loss if best else float("inf")
+                record = trainer.run_epoch(epoch, lowest, keeper.boundary)
+                self.folder.append_metrics(record.as_json())
+                curves.add(record)
+                keeper.epoch_done(epoch, record.validation["loss"])
+                self.progress.epoch(record, record.line(epochs, self.config.model.n_latent))
+        assert keeper.state is not None  # epochs >= 1
+        return keeper.state
 
     def _resume(self, trainer: Trainer) -> RunState | None:
-        """Restore the newest checkpoint; None where no epoch was finished."""
+        """Restore the newest checkpoint; None where there is none yet."""
         path = latest_checkpoint(self.folder.checkpoints)
         if path is None:
             return None
-        state = load_checkpoint(path, self.model, trainer.optimizer, trainer.scheduler, self.device)
+        state, sums = load_checkpoint(
+            path, self.model, trainer.optimizer, trainer.scheduler, self.device
+        )
         if state.data != self.data:
             raise KvaeError(
                 f"{self.folder.path} was trained on other rows than {self.source.path} holds"
             )
-        trainer.step = state.step
-        self.progress.message(f"resuming after epoch {state.epoch}")
+        trainer.restore(state.step, state.position, sums)
+        self.progress.message(f"resuming after {state}")
         return state
 
     def _baselines(self, *, resume: bool) -> dict[str, dict[str, float]]:
@@ -251,6 +219,7 @@ class Execution:
         )
 
     def _result(self, state: RunState) -> TrainResult:
+        assert state.best is not None  # at least one epoch is finished
         records = self.folder.read_metrics()
         return TrainResult(
             run=self.folder.path,

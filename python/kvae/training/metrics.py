@@ -7,6 +7,7 @@ weighs what its rows weigh, and several processes could add theirs.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,6 +74,15 @@ class EpochSums:
             value = value.cpu().double() if value.device.type == "mps" else value.double()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
+    def state(self) -> dict[str, Tensor]:
+        """All sums by name, in double precision."""
+        return dict(self._sums)
+
+    def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Go on from sums that `state` gave."""
+        where = "cpu" if device.type == "mps" else device
+        self._sums = {name: value.to(where) for name, value in state.items()}
+
     def _batch_sums(self, elbo: Elbo) -> dict[str, Tensor]:
         decoded, target = elbo.decoded, elbo.target
         present_BK = target.present
@@ -130,11 +140,10 @@ class EpochSums:
         kl_L = (self._sums["kl_L"] / self._sums["rows"]).cpu()
         s = {name: float(value) for name, value in self._sums.items() if name != "kl_L"}
         rows, cells, present = s["rows"], s["cells"], s["present"]
-        parts = {
-            name.removeprefix("total "): total / max(s[f"count {name.removeprefix('total ')}"], 1.0)
-            for name, total in s.items()
-            if name.startswith("total ")
-        }
+        # Sorted, because sums that come back from a file come in another order, and
+        # the last bit of the loss depends on it.
+        names = sorted(name.removeprefix("total ") for name in s if name.startswith("total "))
+        parts = {name: s[f"total {name}"] / max(s[f"count {name}"], 1.0) for name in names}
         reconstruction = reconstruction_loss(parts, self._n_target, self._loss)
         kl = float(kl_L.sum())
         metrics = {

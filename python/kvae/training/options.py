@@ -14,6 +14,10 @@ from kvae.presets import get_preset
 if TYPE_CHECKING:
     from kvae.run_folder import RunFolder
 
+# Training settings that a resumed run may change: they decide how far it goes and
+# what survives, not what is computed.
+_FREE = ("epochs", "checkpoint_minutes")
+
 
 def configure(
     preset: str | None = None,
@@ -89,7 +93,7 @@ def continued(
     Raises
     ------
     KvaeError
-        Where anything else than the number of epochs is asked to change; the
+        Where a key is asked to change that would make it another run; the
         message names the key and both values.
     """
     own = folder.read_config()
@@ -103,12 +107,12 @@ def continued(
     asked = override(asked, _settable(changes))
     if preset is not None and preset != own.preset:
         raise KvaeError(f"{folder.path} was started with preset {own.preset}, not {preset}")
-    epochs = {"training.epochs": asked.training.epochs}
-    if override(own, epochs) != asked:
+    free = {f"training.{key}": getattr(asked.training, key) for key in _FREE}
+    if override(own, free) != asked:
         key, was, wanted = _difference(own.model_dump(), asked.model_dump())
         raise KvaeError(
             f"{folder.path} was started with {key} {was}, not {wanted}: a resumed run "
-            "keeps its configuration, only epochs may change"
+            f"keeps its configuration, only {' and '.join(_FREE)} may change"
         )
     return asked
 
@@ -117,6 +121,6 @@ def _difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
     """First value that differs between two configurations, with its dotted key."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old:
-            if name != "epochs" and old[name] != new.get(name):
+            if name not in _FREE and old[name] != new.get(name):
                 return _difference(old[name], new.get(name), f"{key}.{name}".lstrip("."))
     return key, old, new

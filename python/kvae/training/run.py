@@ -14,7 +14,8 @@ from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.loading import RowSource, open_rows
 from kvae.run_folder import RunFolder
-from kvae.training.execution import Execution, TrainingInterrupted, TrainResult
+from kvae.training.execution import Execution, TrainResult
+from kvae.training.keeping import TrainingInterrupted
 from kvae.training.options import configure, continued
 from kvae.training.progress import TrainProgress
 
@@ -66,7 +67,7 @@ def train(
     force
         Replace a run that is already there, once the new one can start.
     resume
-        Go on after the last finished epoch of the run in ``output``, with its
+        Go on where the run in ``output`` was last stored, with its
         configuration; ``epochs`` may be raised. Where there is no run yet, one
         is started, so the same command can be repeated until it is through.
     progress
@@ -82,7 +83,9 @@ def train(
         For unusable features, an output that may not be written, unknown names,
         contradicting options, and a loss that is not finite.
     TrainingInterrupted
-        On Ctrl-C. Every finished epoch is in the run folder then.
+        On SIGINT (Ctrl-C) and SIGTERM. Every step that was done is in the run
+        folder then. A second signal stops at once, and what was done since the
+        last checkpoint is lost.
     """
     if resume and force:
         raise KvaeError("give either resume or force: one keeps the run, the other replaces it")

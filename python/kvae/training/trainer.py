@@ -7,7 +7,7 @@ returns.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ from kvae.training.progress import EpochRecord, TrainProgress
 if TYPE_CHECKING:
     from kvae.config import RunConfig, TrainConfig
     from kvae.model import KmerVAE
+    from kvae.model.losses import Elbo
     from kvae.training.split import Split
 
 # Validation draws its latent noise from a stream of its own, the same in every
@@ -54,8 +55,12 @@ class Trainer:
     ----------
     optimizer, scheduler
         AdamW and ReduceLROnPlateau on the validation loss.
+    device
+        Where it computes.
     step
         Optimizer steps done.
+    position
+        Those of the epoch that is not finished yet.
     """
 
     def __init__(
@@ -81,23 +86,52 @@ class Trainer:
             patience=training.patience,
             min_lr=training.min_lr,
         )
-        self.step = 0
+        self.device = device
+        self.step = self.position = 0
         self._config = config
         self._source = source
         self._split = split
         self._baselines = baselines
-        self._device = device
         self._progress = progress
         self._loader = BatchLoader(source, device)
         self._n_parameters = model.n_parameters
+        self._guard = _LossGuard(source)
+        self._sums: EpochSums | None = None
+        self._restored: Mapping[str, Tensor] = {}
 
     @property
     def lr(self) -> float:
         """Learning rate of the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def run_epoch(self, epoch: int, best: float) -> EpochRecord:
-        """Train for one epoch and validate.
+    def restore(self, step: int, position: int, sums: Mapping[str, Tensor]) -> None:
+        """Go on after a number of steps, and within an epoch after some of its own.
+
+        Parameters
+        ----------
+        step, position
+            Steps done, and those of the next epoch among them.
+        sums
+            What `sums_so_far` returned there.
+        """
+        self.step, self.position = step, position
+        self._restored = sums
+
+    def sums_so_far(self) -> dict[str, Tensor]:
+        """Return the sums behind the metrics of the epoch that is not finished yet.
+
+        Raises
+        ------
+        KvaeError
+            Where the last loss was not finite: nothing of it should be stored.
+        """
+        self._guard.check()
+        return self._sums.state() if self._sums else {}
+
+    def run_epoch(
+        self, epoch: int, best: float, boundary: Callable[[], None] = lambda: None
+    ) -> EpochRecord:
+        """Train for one epoch, or what is left of it, and validate.
 
         Parameters
         ----------
@@ -105,6 +139,9 @@ class Trainer:
             Counted from 1; decides the order of the rows and the KL weight.
         best
             Lowest validation loss so far.
+        boundary
+            Called after every step and every batch of the validation, when the
+            state is whole and could be stored.
 
         Raises
         ------
@@ -114,9 +151,10 @@ class Trainer:
         lr = self.lr
         beta = self._config.loss.kl_weight(epoch)
         started = time.perf_counter()
-        train = self._train(epoch, beta)
+        train, n_rows = self._train(epoch, beta, boundary)
         trained = time.perf_counter()
-        validation = self._validate(epoch, beta)
+        validation = self._validate(epoch, beta, boundary)
+        self.position, self._sums = 0, None
         loss = validation["loss"]
         self.scheduler.step(loss)
         n_train = len(self._split.train)
@@ -124,48 +162,64 @@ class Trainer:
             epoch=epoch,
             lr=lr,
             seconds=time.perf_counter() - started,
-            rows_per_second=n_train / (trained - started),
+            rows_per_second=n_rows / (trained - started),
             samples_per_parameter=n_train / self._n_parameters,
             is_best=loss < best,
             train=train | self._baselines["train"],
             validation=validation | self._baselines["validation"],
         )
 
-    def _train(self, epoch: int, beta: float) -> dict[str, float]:
+    def _train(
+        self, epoch: int, beta: float, boundary: Callable[[], None]
+    ) -> tuple[dict[str, float], int]:
+        """Metrics of an epoch, and the rows that were trained on for them just now."""
         self.model.train()
+        sums = self._sums = self._new_sums(beta)
+        if self.position:
+            sums.restore(self._restored, self.device)
         order = shuffled(self._split.train, self._config.training.seed, epoch)
-        sums = self._new_sums(beta)
-        guard = _LossGuard(self._source)
-        for batch in self._batches(f"epoch {epoch}", order):
-            set_batch_norm_momentum(self.model, self._config.model.batch_norm_momentum, self.step)
-            elbo = self.model.elbo(batch.x, self._config.loss, beta=beta)
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(elbo.loss)
-            self.optimizer.step()
-            self.step += 1
-            guard.watch(elbo.loss, f"step {self.step} (epoch {epoch})", batch.rows)
+        n_rows = 0
+        for batch in self._batches(f"epoch {epoch}", order, self.position):
+            elbo = self._step(batch, beta)
+            self._guard.watch(elbo.loss, f"step {self.step} (epoch {epoch})", batch.rows)
             sums.update(elbo)
-        guard.check()
-        return sums.result()
+            n_rows += len(batch.rows)
+            boundary()
+        self._guard.check()
+        return sums.result(), n_rows
+
+    def _step(self, batch: Batch, beta: float) -> Elbo:
+        set_batch_norm_momentum(self.model, self._config.model.batch_norm_momentum, self.step)
+        elbo = self.model.elbo(batch.x, self._config.loss, beta=beta)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(elbo.loss)
+        self.optimizer.step()
+        self.step += 1
+        self.position += 1
+        return elbo
 
     @torch.no_grad()
-    def _validate(self, epoch: int, beta: float) -> dict[str, float]:
+    def _validate(self, epoch: int, beta: float, boundary: Callable[[], None]) -> dict[str, float]:
         self.model.eval()
         sums = self._new_sums(beta, at_thresholds=True)
         guard = _LossGuard(self._source)
-        noise = torch.Generator(self._device)
+        noise = torch.Generator(self.device)
         noise.manual_seed(self._config.training.seed ^ _VALIDATION_STREAM)
         for batch in self._batches("validation", self._split.validation):
             elbo = self.model.elbo(batch.x, self._config.loss, beta=beta, generator=noise)
             guard.watch(elbo.loss, f"the validation of epoch {epoch}", batch.rows)
             sums.update(elbo)
+            boundary()
         guard.check()
         return sums.result()
 
-    def _batches(self, label: str, rows: Indices) -> Iterator[Batch]:
-        """Batches of the given rows, reported as they are done with."""
+    def _batches(self, label: str, rows: Indices, skip: int = 0) -> Iterator[Batch]:
+        """Batches of the given rows but the first few, reported as they are done with."""
+        batches: Sequence[Indices] = split_batches(rows, self._config.training.batch_size)
         self._progress.begin(label, len(rows))
-        for batch in self._loader(split_batches(rows, self._config.training.batch_size)):
+        if skip:
+            self._progress.advance(sum(map(len, batches[:skip])))
+        for batch in self._loader(batches[skip:]):
             yield batch
             self._progress.advance(len(batch.rows))
 
@@ -222,8 +276,12 @@ def set_batch_norm_momentum(model: nn.Module, momentum: float, step: int) -> Non
         Its BatchNorm layers are set.
     momentum
         The momentum in the long run.
+    device
+        Where it computes.
     step
         Optimizer steps done.
+    position
+        Those of the epoch that is not finished yet.
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
