@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
     from kvae.model import KmerVAE
+    from kvae.sequences import open_sequences
     from kvae.store import FeatureStore
     from kvae.training import TrainResult, train
     from kvae.training.pretraining import PretrainResult, pretrain
@@ -45,6 +46,7 @@ __all__ = [
     "featurize_sequences",
     "graph",
     "kmers",
+    "open_sequences",
     "pretrain",
     "train",
 ]
@@ -68,6 +70,7 @@ _HOME = {
     "featurize_sequences": "kvae.featurizing",
     "graph": "kvae.drawing",
     "kmers": "kvae.layout",
+    "open_sequences": "kvae.sequences",
     "pretrain": "kvae.training.pretraining",
     "train": "kvae.training",
 }

@@ -16,10 +16,11 @@ from kvae import defaults
 from kvae.atomic import atomic_output
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
+from kvae.featurizing import DEFAULT_KS
 from kvae.latents import latent_format, latent_schema
-from kvae.loading import BatchLoader, RowSource, describe_row, open_rows
+from kvae.loading import BatchLoader, Features, RowSource, describe_row, open_rows
 from kvae.model import KmerVAE
-from kvae.model.files import model_fingerprint
+from kvae.model.files import model_fingerprint, read_model_config
 from kvae.progress import Progress
 from kvae.run_folder import RunFolder
 
@@ -46,7 +47,7 @@ class Encoded:
 @overload
 def encode(
     run: str | Path,
-    features: str | Path | RowSource,
+    features: Features,
     output: None = ...,
     *,
     with_logvar: Literal[False] = ...,
@@ -61,7 +62,7 @@ def encode(
 @overload
 def encode(
     run: str | Path,
-    features: str | Path | RowSource,
+    features: Features,
     output: None = ...,
     *,
     with_logvar: Literal[True],
@@ -76,7 +77,7 @@ def encode(
 @overload
 def encode(
     run: str | Path,
-    features: str | Path | RowSource,
+    features: Features,
     output: str | Path,
     *,
     with_logvar: bool = ...,
@@ -90,7 +91,7 @@ def encode(
 
 def encode(
     run: str | Path,
-    features: str | Path | RowSource,
+    features: Features,
     output: str | Path | None = None,
     *,
     with_logvar: bool = False,
@@ -100,14 +101,15 @@ def encode(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Matrix | tuple[Matrix, Matrix] | Encoded:
-    """Encode feature rows with a trained model.
+    """Encode rows with a trained model.
 
     Parameters
     ----------
     run
         A run folder, or a ``model.safetensors``.
     features
-        Feature file, or an object with rows such as a `kvae.FeatureStore`.
+        A feature file; sequence files and folders, whose rows are computed
+        without being stored; or an object with rows such as a `kvae.FeatureStore`.
     output
         File to write: ``.arrow``, ``.parquet``, ``.npz``, ``.tsv`` or ``.tsv.gz``.
         It holds ``id``, ``source``, ``start``, ``end``, ``length`` and ``latent``
@@ -142,8 +144,12 @@ def encode(
     if batch_size < 1:
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
     torch_device = resolve_device(device)
-    source = open_rows(features)
-    model = RunFolder(run).load_model(source.layout).to(torch_device)
+    folder = RunFolder(run)
+    file = folder.path if folder.path.is_file() else folder.model
+    # Without a model there is nothing to encode with: loading says why.
+    k = read_model_config(file).ks if file.exists() else DEFAULT_KS
+    source = open_rows(features, k=k, threads=threads)
+    model = folder.load_model(source.layout).to(torch_device)
     with torch_threads(threads):
         batches = _posteriors(model, source, batch_size, torch_device, progress)
         if output is not None:

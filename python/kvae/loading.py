@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kvae.featurizing import DEFAULT_KS
+from kvae.sequences import is_feature_file, open_sequences
 from kvae.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ class RowSource(Protocol):
     def rows(self, indices: Indices, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Gather rows, shape (len(indices), fields)."""
         ...
+
+
+Features = str | Path | Sequence[str | Path] | RowSource
 
 
 @dataclass(frozen=True)
@@ -171,14 +176,32 @@ def describe_row(source: RowSource, row: int) -> str:
     return f"{source.path}: row {row} (record {source.ids[row]})"
 
 
-def open_rows(features: str | Path | RowSource) -> RowSource:
-    """Open a feature file; an object with rows is returned as it is.
+def open_rows(
+    features: Features, *, k: Sequence[int] = DEFAULT_KS, threads: int | None = None
+) -> RowSource:
+    """Open what rows come from; an object with rows is returned as it is.
+
+    Parameters
+    ----------
+    features
+        A feature file; or sequence files and folders, which are read into memory
+        and cut as `kvae.featurize` does by default; or an object with rows.
+    k
+        The k-mer blocks of the rows of sequences.
+    threads
+        To read sequences with.
 
     Raises
     ------
     KvaeError
-        For a file that is no feature file, or damaged.
+        For files that are neither, or damaged.
     """
-    if not isinstance(features, str | Path):
-        return features
-    return FeatureStore(features)
+    if isinstance(features, str | Path):
+        if is_feature_file(features):
+            return FeatureStore(features)
+        return open_sequences(features, k=k, threads=threads)
+    if isinstance(features, Sequence):
+        if len(features) == 1:
+            return open_rows(features[0], k=k, threads=threads)
+        return open_sequences(features, k=k, threads=threads)
+    return features

@@ -58,6 +58,8 @@ class FeatureStore:
     ----------
     path
         A file that `kvae.featurize` wrote.
+    name
+        What messages call it, and what its `path` says; the path where omitted.
 
     Raises
     ------
@@ -71,9 +73,11 @@ class FeatureStore:
     (512, 8362)
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._check_readable()
+    def __init__(
+        self, path: str | os.PathLike[str], *, name: str | os.PathLike[str] | None = None
+    ) -> None:
+        self.path = Path(path if name is None else name)
+        self._check_readable(Path(path))
         try:
             with pa.memory_map(os.fspath(path)) as source:
                 reader = pa.ipc.open_file(source)
@@ -97,12 +101,12 @@ class FeatureStore:
             raise self._error("has no rows: featurize again")
         self._stored = self._open_rows()
         # Opened now: the path may lead to another file later.
-        self._file = _core.RowFile(self.path, self.layout.ks)
+        self._file = _core.RowFile(path, self.layout.ks)
 
-    def _check_readable(self) -> None:
+    def _check_readable(self, path: Path) -> None:
         """Let the operating system say what is wrong, which Arrow words for programmers."""
         try:
-            with self.path.open("rb"):
+            with path.open("rb"):
                 pass
         except FileNotFoundError as error:
             raise self._error("no such file: make it with kvae featurize") from error

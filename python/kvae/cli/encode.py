@@ -17,9 +17,13 @@ def encode(
         typer.Argument(metavar="RUN", help="Run folder of kvae train, or a model file."),
     ],
     features: Annotated[
-        Path,
-        typer.Argument(metavar="FEATS", help="Feature file written by kvae featurize."),
-    ] = Path("feats.arrow"),
+        list[Path] | None,
+        typer.Argument(
+            metavar="[INPUT]...",
+            help="Feature file of kvae featurize, or sequence files and folders.",
+            show_default="feats.arrow",
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option(
@@ -49,7 +53,8 @@ def encode(
     """Write the latent of every row: the means of its posterior.
 
     Rows keep the order of the features, with their record, source file and
-    position beside them.
+    position beside them. Sequences are cut into rows as kvae featurize does by
+    default, and no feature file is written.
     """
     from kvae.cli.reporting import TerminalProgress
     from kvae.encoding import encode as run_encoding
@@ -57,7 +62,7 @@ def encode(
     with TerminalProgress(quiet=quiet) as progress:
         result = run_encoding(
             run,
-            features,
+            features or [Path("feats.arrow")],
             output,
             with_logvar=with_logvar,
             batch_size=batch_size,

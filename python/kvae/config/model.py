@@ -133,6 +133,15 @@ class ModelConfig(HiddenConfig):
     log_floor: Annotated[float, Field(ge=-13.8, lt=0.0)] | None = None
 
     @property
+    def ks(self) -> tuple[int, ...]:
+        """The k of all k-mer blocks that the encoder or the decoder names, in a layout's order."""
+        decoder = self.decoder
+        encoded = (branch.block for branch in self.encoder.branches)
+        names = {*encoded, decoder.sparse.block, *decoder.dense_blocks}
+        ks = (name.removesuffix("-mers") for name in names if name.endswith("-mers"))
+        return tuple(sorted((int(k) for k in ks if k.isdecimal()), reverse=True))
+
+    @property
     def latent_parts(self) -> dict[str, int]:
         """Latent units of single blocks; empty where all units are shared."""
         if isinstance(self.latent, int):

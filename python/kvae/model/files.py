@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         raise KvaeError(f"{path}: cannot be written: {reason}") from error
 
 
-def read_tensors(path: Path, file_format: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, file_format: str, names: Sequence[str] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file whose header has ``format`` equal to ``file_format``.
+
+    Parameters
+    ----------
+    path, file_format
+        The file, and what it has to be.
+    names
+        The tensors to read, all where omitted.
 
     Raises
     ------
@@ -54,7 +63,8 @@ def read_tensors(path: Path, file_format: str) -> tuple[dict[str, Tensor], dict[
             found = header.get("format")
             if found != file_format:
                 raise KvaeError(f"{path}: format is {found!r}, {file_format!r} expected")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            wanted = file.keys() if names is None else names
+            tensors = {name: file.get_tensor(name) for name in wanted}
     except FileNotFoundError:
         raise KvaeError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
@@ -120,6 +130,18 @@ def load_model(path: Path, layout: Layout) -> KmerVAE:
         model = KmerVAE(config, layout)
     restore(model, tensors, path, assign=True)
     return model
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """Read the configuration of a model file, and none of its weights.
+
+    Raises
+    ------
+    KvaeError
+        For a missing, damaged or forged file.
+    """
+    _, header = read_tensors(path, MODEL_FORMAT, names=())
+    return parse_config(ModelConfig, header.get("config", ""), str(path))
 
 
 def check_layout(fingerprint: str, layout: Layout, origin: str) -> None:

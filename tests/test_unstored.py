@@ -1,0 +1,107 @@
+"""Sequences that are read into memory instead of a feature file."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import kvae
+from feature_tables import GOOD, RECORDS
+from kvae.layout import default_layout
+from kvae.loading import open_rows
+from kvae.model import KmerVAE
+from kvae.sequences import is_feature_file
+from sequences import bgzf, fails, fasta, fastq, run_kvae, write
+from small import small_model
+
+
+@pytest.fixture
+def genomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of three files, in the current one."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "genomes" / "a.fna", fasta(RECORDS))
+    write(tmp_path / "genomes" / "b.fa.gz", bgzf(fasta(RECORDS[::-1])))
+    write(tmp_path / "genomes" / "c.fastq", fastq(RECORDS[:3]))
+    return tmp_path / "genomes"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model of rows as `kvae.featurize` makes them, untrained."""
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    KmerVAE(small_model(), default_layout()).save(path)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 0, "k": [5, 2]}, {"min_length": 4000}])
+def test_rows_are_those_of_a_feature_file(genomes: Path, options: dict[str, object]) -> None:
+    kvae.featurize("genomes", "feats.arrow", **options)
+    stored = kvae.FeatureStore("feats.arrow")
+    rows = kvae.open_sequences("genomes", **options)
+    everything = np.arange(len(stored))
+    assert len(rows) == len(stored)
+    assert rows.layout == stored.layout
+    assert str(rows.path) == "genomes"
+    np.testing.assert_array_equal(rows.rows(everything), stored.rows(everything))
+    for name in ("id", "source", "start", "end", "length", "gc"):
+        assert rows.column(name).to_pylist() == stored.column(name).to_pylist()
+
+
+def test_several_inputs(genomes: Path) -> None:
+    rows = kvae.open_sequences([genomes / "c.fastq", genomes / "a.fna"])
+    assert [Path(name).name for name in rows.source_names] == ["c.fastq", "a.fna"]
+
+
+def test_nothing_stays_open_once_the_rows_are_gone(genomes: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    rows = kvae.open_sequences(genomes)
+    rows.rows(np.array([0]))
+    del rows
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_feature_files_are_told_by_content(genomes: Path) -> None:
+    kvae.featurize("genomes", "feats.fa")
+    assert is_feature_file("feats.fa")
+    assert is_feature_file("missing.arrow")
+    for path in ("genomes", "genomes/a.fna", "-", "@list.txt", "/dev/null"):
+        assert not is_feature_file(path)
+    assert len(open_rows(["feats.fa"])) == len(open_rows("genomes"))
+
+
+def test_mistakes_name_the_file(genomes: Path) -> None:
+    write(genomes / "d.fa", b">x\nACGT\n>y\nAC!T\n")
+    with pytest.raises(kvae.KvaeError, match=r"genomes/d\.fa, line 4"):
+        kvae.open_sequences("genomes")
+    with pytest.raises(kvae.KvaeError, match=r"missing\.arrow: no such file"):
+        open_rows("missing.arrow")
+    with pytest.raises(kvae.KvaeError, match=r"missing\.fa: no such file"):
+        open_rows(["missing.fa", "genomes"])
+    kvae.featurize("genomes/a.fna", "feats.arrow")
+    with pytest.raises(kvae.KvaeError, match=r"feats\.arrow: .*an Arrow file, not sequences"):
+        open_rows(["genomes/a.fna", "feats.arrow"])
+
+
+def test_sequences_are_encoded_like_their_features(genomes: Path, model: Path) -> None:
+    kvae.featurize("genomes", "feats.arrow")
+    expected = kvae.encode(model, "feats.arrow", device="cpu")
+    np.testing.assert_array_equal(kvae.encode(model, "genomes", device="cpu"), expected)
+    files = sorted(genomes.iterdir())
+    np.testing.assert_array_equal(kvae.encode(model, files, device="cpu"), expected)
+
+
+def test_the_command_line_takes_sequences(genomes: Path, model: Path) -> None:
+    write(genomes / "e.txt.gz", gzip.compress(GOOD))
+    told = run_kvae("encode", str(model), "genomes/e.txt.gz", "genomes/a.fna", "-o", "z.npz")
+    assert told.returncode == 0, told.stderr
+    with np.load("z.npz") as latents:
+        assert set(latents["source"].tolist()) == {"genomes/e.txt.gz", "genomes/a.fna"}
+    write(genomes.parent / "notes.txt", b"no sequences\n")
+    told = run_kvae("encode", str(model), "notes.txt", "-o", "y.npz")
+    assert "notes.txt: begins with 'n': neither FASTA" in fails(told)
