@@ -12,6 +12,7 @@ import torch
 
 import kvae
 from feature_tables import GOOD, RECORDS
+from kvae.config import RunConfig
 from kvae.layout import default_layout
 from kvae.loading import open_rows
 from kvae.model import KmerVAE
@@ -105,3 +106,22 @@ def test_the_command_line_takes_sequences(genomes: Path, model: Path) -> None:
     write(genomes.parent / "notes.txt", b"no sequences\n")
     told = run_kvae("encode", str(model), "notes.txt", "-o", "y.npz")
     assert "notes.txt: begins with 'n': neither FASTA" in fails(told)
+
+
+def test_training_on_sequences_is_training_on_their_features(genomes: Path) -> None:
+    kvae.featurize("genomes", "feats.arrow", store="packed")
+    settings = {"training.epochs": 1, "training.batch_size": 4}
+    config = RunConfig(model=small_model())
+    for name, features in (("stored", "feats.arrow"), ("unstored", ["genomes"])):
+        kvae.train(features, name, config=config, settings=settings, device="cpu", threads=1)
+    stored, unstored = (Path(name, "model.safetensors") for name in ("stored", "unstored"))
+    assert stored.read_bytes() == unstored.read_bytes()
+
+
+def test_rows_have_the_blocks_that_the_model_names(genomes: Path) -> None:
+    branches = [{"block": f"{k}-mers", "hidden": [8]} for k in (7, 6, 5, 4, 3)]
+    config = RunConfig(model=small_model(**{"encoder.branches": branches}))
+    settings = {"training.epochs": 1, "training.batch_size": 4}
+    kvae.train("genomes", "run", config=config, settings=settings, device="cpu", threads=1)
+    latent = kvae.encode("run", "genomes", device="cpu")
+    assert latent.shape == (len(kvae.open_sequences("genomes")), 12)

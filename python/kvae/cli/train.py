@@ -16,9 +16,13 @@ TRAINING = "Training"
 
 def train(
     features: Annotated[
-        Path,
-        typer.Argument(metavar="FEATS", help="Feature file written by kvae featurize."),
-    ] = Path("feats.arrow"),
+        list[Path] | None,
+        typer.Argument(
+            metavar="[INPUT]...",
+            help="Feature file of kvae featurize, or sequence files and folders.",
+            show_default="feats.arrow",
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder for the run.", rich_help_panel=OUTPUT),
@@ -101,7 +105,7 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train a variational autoencoder on a feature file.
+    """Train a variational autoencoder on a feature file, or on sequences.
 
     About a tenth of the rows is held out by whole source files and scored after
     every epoch; each score stands beside that of a trivial predictor. The folder
@@ -114,10 +118,11 @@ def train(
     from kvae.training.run import TrainingInterrupted
     from kvae.training.run import train as run_training
 
+    inputs = features or [Path("feats.arrow")]
     with TerminalProgress(quiet=quiet, verbose=verbose) as progress:
         try:
             result = run_training(
-                features,
+                inputs,
                 output,
                 preset=preset,
                 config=config,
@@ -139,5 +144,5 @@ def train(
         progress.message(
             f"{result.run}: {result.epochs} epochs, best validation loss "
             f"{result.best_loss:.1f} in epoch {result.best_epoch}; next: "
-            f"kvae encode {result.run} {features} -o latent.arrow"
+            f"kvae encode {result.run} {' '.join(map(str, inputs))} -o latent.arrow"
         )

@@ -12,7 +12,7 @@ import torch
 from kvae.config import RunConfig
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
-from kvae.loading import RowSource, open_rows
+from kvae.loading import Features, open_rows
 from kvae.run_folder import RunFolder
 from kvae.training.execution import Execution, TrainResult
 from kvae.training.keeping import TrainingInterrupted
@@ -23,7 +23,7 @@ __all__ = ["TrainResult", "TrainingInterrupted", "train"]
 
 
 def train(
-    features: str | Path | RowSource = "feats.arrow",
+    features: Features = "feats.arrow",
     output: str | Path = "run",
     *,
     preset: str | None = None,
@@ -40,12 +40,14 @@ def train(
     resume: bool = False,
     progress: TrainProgress | None = None,
 ) -> TrainResult:
-    """Train a model on a feature file.
+    """Train a model on a feature file, or on sequences.
 
     Parameters
     ----------
     features
-        Feature file, or an object with rows such as a `kvae.FeatureStore`.
+        A feature file; sequence files and folders, which are kept in memory at two
+        bits a base while rows are computed from them; or an object with rows such
+        as a `kvae.FeatureStore`.
     output
         Folder for the run; see `kvae.run_folder` for what it will hold.
     preset
@@ -108,7 +110,7 @@ def train(
         folder.check_free(force=force)
         run_config = configure(preset, config, changes)
     torch_device = resolve_device(device)
-    source = open_rows(features)
+    source = open_rows(features, k=run_config.model.ks, threads=threads)
     with torch_threads(threads) as n_threads, own_random_state(torch_device):
         execution = Execution(folder, run_config, source, torch_device, n_threads, progress)
         return execution.execute(resume=resume and folder.is_run)
