@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("options", [{}, {"window": 0, "k": [5, 2]}, {"min_length": 4000}])
-def test_rows_are_those_of_a_feature_file(genomes: Path, options: dict[str, object]) -> None:
+def test_rows_are_those_of_a_feature_file(genomes: Path, options: dict[str, Any]) -> None:
     kvae.featurize("genomes", "feats.arrow", **options)
     stored = kvae.FeatureStore("feats.arrow")
     rows = kvae.open_sequences("genomes", **options)

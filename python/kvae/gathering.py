@@ -49,7 +49,8 @@ class _Matrix:
         """Bytes from the start of the file."""
         batch = np.searchsorted(self._starts, indices, side="right") - 1
         within = indices - self._starts[batch]
-        return (self._first[batch] + within * self._row_size).astype(np.uint64)
+        offsets: Offsets = (self._first[batch] + within * self._row_size).astype(np.uint64)
+        return offsets
 
 
 def _whole(batches: Sequence[Any], name: str) -> NDArray[Any]:
@@ -92,48 +93,75 @@ class CountGatherer:
 
 
 class PackedGatherer:
-    """From sequences."""
+    """From sequences.
+
+    Attributes
+    ----------
+    lengths
+        Letters of every row.
+    n_gaps, first_gap
+        How many gaps a row has, and where they begin among all.
+    gap_starts, gap_lengths
+        First letter and letters of every gap.
+    """
 
     def __init__(
         self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], address: int
     ) -> None:
         self._file = file
-        self._lengths = _whole(batches, "length")
-        sequences = [batch.column("sequence") for batch in batches]
+        self._sequences = [batch.column("sequence") for batch in batches]
+        self.lengths = _whole(batches, "length")
         self._offsets = np.concatenate(
             [
                 (binary_offsets(column)[:-1] + column.buffers()[2].address - address)
-                for column in sequences
+                for column in self._sequences
             ]
         ).astype(np.uint64)
         gaps = [batch.column("invalid") for batch in batches]
-        self._n_gaps = np.concatenate([np.diff(column.offsets.to_numpy()) for column in gaps])
-        self._first_gap = np.cumsum(self._n_gaps, dtype=np.int64) - self._n_gaps
+        self.n_gaps = np.concatenate([np.diff(column.offsets.to_numpy()) for column in gaps])
+        self.first_gap = np.cumsum(self.n_gaps, dtype=np.int64) - self.n_gaps
         runs = [column.flatten() for column in gaps]
-        self._gap_starts = np.concatenate([run.field("start").to_numpy() for run in runs])
-        self._gap_lengths = np.concatenate([run.field("length").to_numpy() for run in runs])
+        self.gap_starts = np.concatenate([run.field("start").to_numpy() for run in runs])
+        self.gap_lengths = np.concatenate([run.field("length").to_numpy() for run in runs])
 
     def rows(self, indices: Indices, out: Rows) -> None:
         """Compute the rows of whole sequences."""
-        lengths = self._lengths[indices]
+        lengths = self.lengths[indices]
         self.stretches(indices, np.zeros_like(lengths), lengths, out)
 
     def stretches(self, indices: Indices, starts: Offsets, ends: Offsets, out: Rows) -> None:
         """Compute the rows of parts of sequences, from letter `starts` up to `ends`."""
-        counts = self._n_gaps[indices]
+        counts = self.n_gaps[indices]
         bounds = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         # The gaps of each row, one row after the other.
-        of_rows = np.repeat(self._first_gap[indices] - bounds[:-1], counts)
+        of_rows = np.repeat(self.first_gap[indices] - bounds[:-1], counts)
         gaps = of_rows + np.arange(bounds[-1])
         self._file.packed_rows(
             self._offsets[indices],
             starts,
             ends,
             bounds,
-            self._gap_starts[gaps],
-            self._gap_lengths[gaps],
+            self.gap_starts[gaps],
+            self.gap_lengths[gaps],
             out,
         )
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all packed sequences, and of what says where they are."""
+        letters = int(self.lengths.sum(dtype=np.int64))
+        return letters // 4 + 32 * len(self.lengths) + 16 * len(self.gap_starts)
+
+    def packed_bytes(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """All packed sequences one after the other, and where each begins."""
+        parts, starts, end = [], [], 0
+        for column in self._sequences:
+            offsets = binary_offsets(column)
+            data = np.frombuffer(column.buffers()[2], dtype=np.uint8)
+            parts.append(data[offsets[0] : offsets[-1]])
+            starts.append(offsets[:-1] - offsets[0] + end)
+            end += len(parts[-1])
+        return np.concatenate(parts), np.concatenate(starts)
 
 
 GATHERERS: dict[str, type[Gatherer]] = {

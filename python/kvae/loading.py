@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kvae.device_rows import DeviceRows, PackedSequences
 from kvae.featurizing import DEFAULT_KS
 from kvae.sequences import is_feature_file, open_sequences
 from kvae.store import FeatureStore
@@ -113,6 +114,9 @@ class _Slot:
 class BatchLoader:
     """Gathers batches on a background thread, a few ahead of the consumer.
 
+    The sequences of a packed store stay on an accelerator that has room for
+    them, and rows are computed there.
+
     Parameters
     ----------
     source
@@ -121,16 +125,42 @@ class BatchLoader:
         Where batches go.
     depth
         Batches gathered ahead.
+    resident
+        Whether the sequences are kept on the device; where omitted, if they are
+        packed and fit.
     """
 
-    def __init__(self, source: RowSource, device: torch.device, *, depth: int = 2) -> None:
+    def __init__(
+        self,
+        source: RowSource,
+        device: torch.device,
+        *,
+        depth: int = 2,
+        resident: bool | None = None,
+    ) -> None:
         self._source = source
         self._device = device
         self._depth = depth
         self._slots: list[_Slot] = []
+        self._resident: DeviceRows | None = None
+        if isinstance(source, FeatureStore) and source.kind == "packed":
+            if resident is None:
+                resident = _has_room(device, source.packed.n_bytes)
+            if resident:
+                sequences = PackedSequences.of(source.packed, device)
+                self._resident = DeviceRows(sequences, source.layout)
 
     def __call__(self, batches: Sequence[Indices]) -> Iterator[Batch]:
         """Yield the given batches in order."""
+        if self._resident is None:
+            yield from self._gathered(batches)
+            return
+        for rows in batches:
+            indices = torch.from_numpy(rows).to(self._device, non_blocking=True)
+            yield Batch(rows, self._resident(indices))
+
+    def _gathered(self, batches: Sequence[Indices]) -> Iterator[Batch]:
+        """Batches whose rows come from the host."""
         free: SimpleQueue[_Slot | None] = SimpleQueue()
         ready: SimpleQueue[_Slot | BaseException] = SimpleQueue()
         for slot in self._buffers(max(map(len, batches), default=0)):
@@ -169,6 +199,14 @@ class BatchLoader:
             # One more than are ahead: the one the consumer works on.
             self._slots = [_Slot(n_rows, n_fields, self._device) for _ in range(self._depth + 1)]
         return self._slots
+
+
+def _has_room(device: torch.device, n_bytes: int) -> bool:
+    """Whether an accelerator can keep so much beside a model and its batches."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return n_bytes < free // 2
 
 
 def describe_row(source: RowSource, row: int) -> str:

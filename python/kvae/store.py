@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kvae import _core
 from kvae.errors import KvaeError
-from kvae.gathering import GATHERERS, Gatherer
+from kvae.gathering import GATHERERS, Gatherer, PackedGatherer
 from kvae.layout import Layout
 from kvae.stored_rows import STORES, StoredRows, matrix, sequences
 
@@ -258,6 +258,19 @@ class FeatureStore:
         if rows is not out:
             out[...] = rows
         return out
+
+    @property
+    def packed(self) -> PackedGatherer:
+        """Where the sequences are, of a file that keeps nothing else.
+
+        Raises
+        ------
+        KvaeError
+            If the file keeps features or counts.
+        """
+        if not isinstance(self._gatherer, PackedGatherer):
+            raise self._error(f"keeps {self.kind}, not packed sequences only")
+        return self._gatherer
 
     @cached_property
     def _gatherer(self) -> Gatherer:
