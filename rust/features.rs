@@ -9,6 +9,8 @@ use crate::simd::{Backend, HEPTAMERS, HEPTAMERS_PADDED};
 pub struct RowBuilder {
     layout: Layout,
     backend: Backend,
+    /// Rows are not read again soon.
+    stream: bool,
     /// Counts of 7-mers by column, and the space that moving them needs.
     sevens: Box<[u8; HEPTAMERS_PADDED]>,
 }
@@ -16,7 +18,15 @@ pub struct RowBuilder {
 impl RowBuilder {
     /// A builder of rows of this layout.
     pub fn new(layout: Layout, backend: Backend) -> Self {
-        Self { layout, backend, sevens: Box::new([0; HEPTAMERS_PADDED]) }
+        Self { layout, backend, stream: false, sevens: Box::new([0; HEPTAMERS_PADDED]) }
+    }
+
+    /// The same for rows that are not read again soon, like those of an array
+    /// that is larger than the caches: they go past them where that can be done.
+    #[must_use]
+    pub fn streaming(mut self) -> Self {
+        self.stream = true;
+        self
     }
 
     /// Writes the row of the sequence that `counter` counted last, which must
@@ -48,7 +58,8 @@ impl RowBuilder {
                 // Whole vectors, whatever the greatest is.
                 let n = (usize::from(greatest) + 1).next_multiple_of(16);
                 self.backend.log_frequencies(&UP_TO_255[..n], total, &mut logarithms[..n]);
-                self.backend.look_up(&self.sevens[..HEPTAMERS], greatest, &logarithms, fields);
+                let sevens = &self.sevens[..HEPTAMERS];
+                self.backend.look_up(sevens, greatest, &logarithms, fields, self.stream);
             }
             Counts::Columns(counts) => self.backend.log_frequencies(counts, total, fields),
             counts @ Counts::Words(_) => {
@@ -82,6 +93,13 @@ mod tests {
         let mut builder = RowBuilder::new(layout, backend);
         counter.count(sequence);
         builder.write(&counter, &mut row);
+        // Wherever it goes, and however, a row is the same.
+        let mut builder = builder.streaming();
+        for before in 0..3 {
+            let mut rows = vec![f32::NAN; before + row.len()];
+            builder.write(&counter, &mut rows[before..]);
+            assert!(rows[before..] == row);
+        }
         row
     }
 

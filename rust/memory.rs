@@ -16,6 +16,9 @@ use crate::simd::Backend;
 /// pages, so that threads seldom touch a new one together, and each clears it.
 const SHARE_BYTES: usize = 1 << 25;
 
+/// An array of this size may still be in the caches when it is read.
+const CACHED_BYTES: usize = 1 << 22;
+
 /// Counts of the canonical k-mers of every sequence: a row of columns each,
 /// one row after the other.
 ///
@@ -82,7 +85,12 @@ pub fn featurize_into(
     backend: Backend,
     rows: &mut [f32],
 ) {
-    let tools = || (Counter::new(layout.ks(), backend), RowBuilder::new(layout.clone(), backend));
+    let is_large = size_of_val(rows) > CACHED_BYTES;
+    let tools = || {
+        let builder = RowBuilder::new(layout.clone(), backend);
+        let builder = if is_large { builder.streaming() } else { builder };
+        (Counter::new(layout.ks(), backend), builder)
+    };
     fill(rows, sequences, threads, tools, |(counter, rows), sequence, row| {
         counter.count(sequence);
         rows.write(counter, row);

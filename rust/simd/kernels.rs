@@ -284,7 +284,7 @@ fn look_up_pairs(counts: &[u8], logarithms: &[f32; 256], row: &mut [f32]) {
 }
 
 #[inline(always)]
-fn look_up_each(counts: &[u8], logarithms: &[f32; 256], row: &mut [f32]) {
+pub(super) fn look_up_each(counts: &[u8], logarithms: &[f32; 256], row: &mut [f32]) {
     for (field, &count) in row.iter_mut().zip(counts) {
         *field = logarithms[usize::from(count)];
     }

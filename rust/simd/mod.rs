@@ -244,18 +244,34 @@ impl Backend {
         }
     }
 
-    /// Looks every count up; none may exceed `greatest`.
-    pub fn look_up(self, counts: &[u8], greatest: u8, logarithms: &[f32; 256], row: &mut [f32]) {
+    /// Looks every count up; none may exceed `greatest`. A row that is not read
+    /// again soon may go past the caches where `stream` says so.
+    pub fn look_up(
+        self,
+        counts: &[u8],
+        greatest: u8,
+        logarithms: &[f32; 256],
+        row: &mut [f32],
+        stream: bool,
+    ) {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the guard found the instructions on this machine.
             Self::Avx2 if self.is_available() => unsafe {
-                x86::look_up_avx2(counts, greatest, logarithms, row);
+                if stream {
+                    x86::look_up_avx2::<true>(counts, greatest, logarithms, row);
+                } else {
+                    x86::look_up_avx2::<false>(counts, greatest, logarithms, row);
+                }
             },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Self::Avx512 if self.is_available() => unsafe {
-                x86::look_up_avx512(counts, greatest, logarithms, row);
+                if stream {
+                    x86::look_up_avx512::<true>(counts, greatest, logarithms, row);
+                } else {
+                    x86::look_up_avx512::<false>(counts, greatest, logarithms, row);
+                }
             },
             _ => kernels::look_up(counts, greatest, logarithms, row),
         }

@@ -207,13 +207,30 @@ fn greatest_byte(bytes: __m512i) -> u8 {
     array.into_iter().fold(0, u8::max)
 }
 
-/// See [`super::kernels::look_up`]; no count may exceed `greatest`.
+/// Looks up the counts before the first field that a vector of `bytes` may be
+/// streamed to, and returns what is left.
+#[inline(always)]
+fn look_up_unaligned<'counts, 'row>(
+    bytes: usize,
+    counts: &'counts [u8],
+    logarithms: &[f32; 256],
+    row: &'row mut [f32],
+) -> (&'counts [u8], &'row mut [f32]) {
+    let head = row.as_ptr().align_offset(bytes).min(row.len());
+    let (counts_before, counts) = counts.split_at(head);
+    let (before, row) = row.split_at_mut(head);
+    kernels::look_up_each(counts_before, logarithms, before);
+    (counts, row)
+}
+
+/// See [`super::kernels::look_up`]; no count may exceed `greatest`. With
+/// `STREAM` the row goes past the caches.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn look_up_avx512(
-    counts: &[u8],
+pub(super) fn look_up_avx512<const STREAM: bool>(
+    mut counts: &[u8],
     greatest: u8,
     logarithms: &[f32; 256],
-    row: &mut [f32],
+    mut row: &mut [f32],
 ) {
     if greatest >= 64 {
         kernels::look_up(counts, greatest, logarithms, row);
@@ -222,6 +239,9 @@ pub(super) fn look_up_avx512(
     // SAFETY: the four loads end at the 64th of the 256 logarithms.
     let logs: [__m512; 4] =
         std::array::from_fn(|i| unsafe { _mm512_loadu_ps(logarithms[16 * i..].as_ptr()) });
+    if STREAM {
+        (counts, row) = look_up_unaligned(64, counts, logarithms, row);
+    }
     let mut fields = row.chunks_exact_mut(16);
     let mut parts = counts.chunks_exact(16);
     for (fields, part) in fields.by_ref().zip(parts.by_ref()) {
@@ -234,10 +254,20 @@ pub(super) fn look_up_avx512(
             let others = _mm512_permutex2var_ps(logs[2], indices, logs[3]);
             found = _mm512_mask_blend_ps(above, found, others);
         }
-        // SAFETY: `fields` has 16 floats.
-        unsafe { _mm512_storeu_ps(fields.as_mut_ptr(), found) };
+        // SAFETY: `fields` has 16 floats, aligned where they are streamed.
+        unsafe {
+            if STREAM {
+                _mm512_stream_ps(fields.as_mut_ptr(), found);
+            } else {
+                _mm512_storeu_ps(fields.as_mut_ptr(), found);
+            }
+        }
     }
-    kernels::look_up(parts.remainder(), greatest, logarithms, fields.into_remainder());
+    kernels::look_up_each(parts.remainder(), logarithms, fields.into_remainder());
+    if STREAM {
+        // Whoever is told that the row is there sees it.
+        _mm_sfence();
+    }
 }
 
 /// For every 16 7-mers in a row, the order that moves the canonical ones to
@@ -274,9 +304,15 @@ pub(super) fn compact_heptamers_avx2(
     counts[..HEPTAMERS].iter().fold(0, |greatest, &count| greatest.max(count))
 }
 
-/// See [`super::kernels::look_up`]; no count may exceed `greatest`.
+/// See [`super::kernels::look_up`]; no count may exceed `greatest`. With
+/// `STREAM` the row goes past the caches.
 #[target_feature(enable = "avx2")]
-pub(super) fn look_up_avx2(counts: &[u8], greatest: u8, logarithms: &[f32; 256], row: &mut [f32]) {
+pub(super) fn look_up_avx2<const STREAM: bool>(
+    mut counts: &[u8],
+    greatest: u8,
+    logarithms: &[f32; 256],
+    mut row: &mut [f32],
+) {
     if greatest >= 32 {
         kernels::look_up(counts, greatest, logarithms, row);
         return;
@@ -284,6 +320,9 @@ pub(super) fn look_up_avx2(counts: &[u8], greatest: u8, logarithms: &[f32; 256],
     // SAFETY: the four loads end at the 32nd of the 256 logarithms.
     let logs: [__m256; 4] =
         std::array::from_fn(|i| unsafe { _mm256_loadu_ps(logarithms[8 * i..].as_ptr()) });
+    if STREAM {
+        (counts, row) = look_up_unaligned(32, counts, logarithms, row);
+    }
     let mut fields = row.chunks_exact_mut(8);
     let mut parts = counts.chunks_exact(8);
     for (fields, part) in fields.by_ref().zip(parts.by_ref()) {
@@ -302,8 +341,18 @@ pub(super) fn look_up_avx2(counts: &[u8], greatest: u8, logarithms: &[f32; 256],
         if greatest >= 16 {
             found = pick(found, pick(of(2), of(3), 3), 4);
         }
-        // SAFETY: `fields` has 8 floats.
-        unsafe { _mm256_storeu_ps(fields.as_mut_ptr(), found) };
+        // SAFETY: `fields` has 8 floats, aligned where they are streamed.
+        unsafe {
+            if STREAM {
+                _mm256_stream_ps(fields.as_mut_ptr(), found);
+            } else {
+                _mm256_storeu_ps(fields.as_mut_ptr(), found);
+            }
+        }
     }
-    kernels::look_up(parts.remainder(), greatest, logarithms, fields.into_remainder());
+    kernels::look_up_each(parts.remainder(), logarithms, fields.into_remainder());
+    if STREAM {
+        // Whoever is told that the row is there sees it.
+        _mm_sfence();
+    }
 }
