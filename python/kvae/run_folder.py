@@ -200,7 +200,7 @@ class RunFolder:
             text = "".join(json.dumps(record) + "\n" for record in kept)
             Path(temporary).write_text(text, encoding="utf-8")
 
-    def write_environment(self, device: torch.device, threads: int) -> None:
+    def write_environment(self, device: torch.device, threads: int, precision: str) -> None:
         """Record what computes the run."""
         name = platform.processor() or platform.machine()
         if device.type == "cuda":
@@ -216,6 +216,7 @@ class RunFolder:
                 "device": str(device),
                 "device_name": name,
                 "threads": threads,
+                "precision": precision,
             },
         )
 

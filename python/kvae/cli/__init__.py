@@ -93,9 +93,10 @@ def main() -> None:
         app()
     except KvaeError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print("kvae: interrupted", file=sys.stderr)
-        sys.exit(130)
+        # Training takes SIGTERM for an interruption, too, and knows its code.
+        sys.exit(getattr(interruption, "exit_code", 130))
     except BrokenPipeError:
         # The reader of our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -114,7 +114,7 @@ def compare(
             )
         except ComparisonInterrupted as interruption:
             typer.echo(str(interruption), err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(interruption.exit_code) from None
     for section in sections(comparison.outcomes):
         print_table(section.title, section.header, section.lines)
     for outcome in comparison.failed:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import OUTPUT, Device, Force, Quiet, Threads
+from kvae.cli.common import MACHINE, OUTPUT, Device, Force, Quiet, Threads
 
 MODEL = "Model"
 TRAINING = "Training"
@@ -87,6 +87,24 @@ def train(
         ),
     ] = None,
     device: Device = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of the hidden layers: fp32, tf32, bf16 or fp16; auto is bf16 on "
+            "CUDA devices that have it and fp32 on a CPU.",
+            show_default="auto",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    compile: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile the step; takes a minute at the start.",
+            show_default="on CUDA",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
     threads: Threads = None,
     resume: Annotated[
         bool,
@@ -132,6 +150,8 @@ def train(
                 lr=lr,
                 latent=latent,
                 seed=seed,
+                precision=precision,
+                compile=compile,
                 device=device,
                 threads=threads,
                 force=force,

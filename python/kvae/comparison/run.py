@@ -51,7 +51,7 @@ class Comparison:
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
 
-class ComparisonInterrupted(KeyboardInterrupt):
+class ComparisonInterrupted(TrainingInterrupted):
     """Ctrl-C during a comparison; the message says how to go on."""
 
 
@@ -143,7 +143,8 @@ def compare(
             _write_tables(folder, about, outcomes)
             raise ComparisonInterrupted(
                 f"interrupted in {entry.name}; every finished epoch is in {folder}: "
-                "the same command goes on from there"
+                "the same command goes on from there",
+                interruption.signal,
             ) from interruption
         if outcomes[i].problem:
             progress.message(f"{entry.name} failed: {outcomes[i].problem}")

@@ -58,6 +58,10 @@ class TrainConfig(Frozen):
     are several; ``patience``, ``factor`` and ``min_lr`` are those of
     ReduceLROnPlateau on the validation loss. A checkpoint is written after every
     epoch, and within one where the last is ``checkpoint_minutes`` old (0: never).
+
+    ``precision`` is that of the hidden layers, see `kvae.training.precision`;
+    ``compile`` says whether a step is compiled, None where that is left to the
+    device.
     """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = defaults.EPOCHS
@@ -71,6 +75,8 @@ class TrainConfig(Frozen):
     factor: Fraction = 0.5
     min_lr: NonNegative = 1e-6
     checkpoint_minutes: NonNegative = 10.0
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    compile: bool | None = None
 
 
 class RunConfig(Frozen):

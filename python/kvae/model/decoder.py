@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kvae.model.derive import DerivedBlock
-from kvae.model.layers import find_block, hidden_stack, log_floor
+from kvae.model.layers import find_block, hidden_stack, in_float32, log_floor
 from kvae.model.readout import build_readout
 
 if TYPE_CHECKING:
@@ -99,7 +99,10 @@ class SparseBranch(nn.Module):
         gate_logit_BK: Tensor | None = None
         if self.gate is not None and self.gate_readout is not None:
             gate_logit_BK = self.gate_readout(self.gate(h_BH))
-        return self.value_readout(value_BH), gate_logit_BK, self.gc(value_BH)
+        # Values and GC are logarithms of about -9 and -0.7, or become frequencies of
+        # about 1e-4: rounded to 8 bits, -9 is off by up to 3 % of a frequency.
+        value_BK = in_float32(self.value_readout, value_BH)
+        return value_BK, gate_logit_BK, in_float32(self.gc, value_BH)
 
 
 class DenseBranch(nn.Module):
@@ -115,7 +118,7 @@ class DenseBranch(nn.Module):
 
     def forward(self, h_BH: Tensor) -> tuple[Tensor, Tensor]:
         """Log frequencies (rows, k-mers) and log GC (rows, 1)."""
-        out_BK = self.output(self.hidden(h_BH))
+        out_BK = in_float32(self.output, self.hidden(h_BH))
         return out_BK[:, :-1], out_BK[:, -1:]
 
 
@@ -162,8 +165,7 @@ class Decoder(nn.Module):
 
         value_BK, gate_logit_BK, gc_B1 = self.sparse(seen_by(self._sparse))
         if self._space == "linear":
-            # Frequencies are about 1e-4: softplus in half precision would lose them.
-            value_BK = functional.softplus(value_BK.float())
+            value_BK = functional.softplus(value_BK)
         dense: dict[str, Tensor] = {}
         gcs_B1 = [gc_B1]
         for name, branch in self.dense.items():
@@ -174,5 +176,5 @@ class Decoder(nn.Module):
         if self.derived:
             frequency_BK = decoded.frequency(self._pseudocount)
             for name, derive in self.derived.items():
-                dense[name] = (derive(frequency_BK) + self._pseudocount).log()
+                dense[name] = (in_float32(derive, frequency_BK) + self._pseudocount).log()
         return decoded

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from kvae.model.layers import SkipStack, find_block, hidden_stack, log_floor, random_row
+from kvae.model.layers import (
+    SkipStack,
+    find_block,
+    hidden_stack,
+    in_float32,
+    log_floor,
+    random_row,
+)
 
 if TYPE_CHECKING:
     from kvae.config import ModelConfig
@@ -32,14 +39,20 @@ class Latent:
     mean: Tensor
     log_var: Tensor
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw one latent per row by reparameterisation, shape (rows, latent units)."""
-        noise_BL = torch.randn(
-            self.mean.shape,
-            generator=generator,
-            dtype=self.mean.dtype,
-            device=self.mean.device,
-        )
+    def sample(
+        self, generator: torch.Generator | None = None, noise_BL: Tensor | None = None
+    ) -> Tensor:
+        """Draw one latent per row by reparameterisation, shape (rows, latent units).
+
+        ``noise_BL`` is standard normal noise; it is drawn here where omitted.
+        """
+        if noise_BL is None:
+            noise_BL = torch.randn(
+                self.mean.shape,
+                generator=generator,
+                dtype=self.mean.dtype,
+                device=self.mean.device,
+            )
         return self.mean + torch.exp(0.5 * self.log_var) * noise_BL
 
     def kl(self) -> Tensor:
@@ -100,8 +113,10 @@ class Encoder(nn.Module):
             for name, branch in self.branches.items()
         }
         h_BH = self.shared(torch.cat(list(branches.values()), dim=1))
-        means = [head(branches[name]) for name, head in self.part_mean.items()]
-        log_vars = [head(branches[name]) for name, head in self.part_log_var.items()]
-        mean_BL = torch.cat([*means, self.mean(h_BH)], dim=1)
-        log_var_BL = torch.cat([*log_vars, self.log_var(h_BH)], dim=1)
+        # In float32 whatever the layers before them compute in: the noise is added to
+        # the mean, and the KL is the difference of numbers that are nearly equal.
+        means = [in_float32(head, branches[name]) for name, head in self.part_mean.items()]
+        log_vars = [in_float32(head, branches[name]) for name, head in self.part_log_var.items()]
+        mean_BL = torch.cat([*means, in_float32(self.mean, h_BH)], dim=1)
+        log_var_BL = torch.cat([*log_vars, in_float32(self.log_var, h_BH)], dim=1)
         return Latent(mean_BL, log_var_BL.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT))

@@ -52,6 +52,15 @@ class SkipStack(nn.Module):
         return cast(Tensor, self.rest(first_BH) + self.skip(first_BH))
 
 
+def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a layer in float32 where the network around it computes in half precision."""
+    # The meta device, on which models are drawn, knows no autocast.
+    if not torch.amp.is_autocast_available(x.device.type):
+        return cast(Tensor, layer(x))
+    with torch.autocast(x.device.type, enabled=False):
+        return cast(Tensor, layer(x.float()))
+
+
 def find_block(layout: Layout, name: str) -> Block:
     """Block of a layout by its name.
 

@@ -122,14 +122,18 @@ class KmerVAE(nn.Module):
         return cast(Decoded, self.decoder(z_BL))
 
     def forward(
-        self, x_BF: Tensor, generator: torch.Generator | None = None
+        self,
+        x_BF: Tensor,
+        generator: torch.Generator | None = None,
+        noise_BL: Tensor | None = None,
     ) -> tuple[Latent, Decoded]:
         """Encode, draw a latent and decode it.
 
-        ``generator`` is the source of the noise, torch's global one where omitted.
+        ``generator`` is the source of the noise, torch's global one where omitted;
+        ``noise_BL`` is the noise itself.
         """
         latent = self.inference(x_BF)
-        return latent, self.generative(latent.sample(generator))
+        return latent, self.generative(latent.sample(generator, noise_BL))
 
     def elbo(
         self,
@@ -138,6 +142,7 @@ class KmerVAE(nn.Module):
         *,
         beta: float | None = None,
         generator: torch.Generator | None = None,
+        noise_BL: Tensor | None = None,
     ) -> Elbo:
         """Negative ELBO of a batch.
 
@@ -151,10 +156,12 @@ class KmerVAE(nn.Module):
             Weight of the KL divergence during warm-up; ``loss.beta`` where omitted.
         generator
             Source of the latent noise.
+        noise_BL
+            The noise itself, standard normal, shape (rows, latent units).
         """
         loss = loss or LossConfig()
         beta = loss.beta if beta is None else beta
-        latent, decoded = self(x_BF, generator)
+        latent, decoded = self(x_BF, generator, noise_BL)
         target: Target = self.read_target(x_BF)
         return negative_elbo(latent, decoded, target, self.read_target.n_target, loss, beta)
 

@@ -16,10 +16,12 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kvae.config import Frozen, parse_config
+from kvae.config.base import Positive
 from kvae.errors import KvaeError
 from kvae.model.files import read_tensors, restore, write_tensors
 
@@ -43,6 +45,13 @@ class PlateauState(Frozen):
     cooldown_counter: int
 
 
+class ScalerState(Frozen):
+    """The scale of fp16 gradients, and the steps since it last changed."""
+
+    scale: Positive
+    growth_tracker: Annotated[int, Field(ge=0)]
+
+
 class RunState(Frozen):
     """Everything in a checkpoint that is not a tensor.
 
@@ -57,6 +66,7 @@ class RunState(Frozen):
     best: Best | None = None
     lrs: tuple[Annotated[float, Field(ge=0.0)], ...]
     plateau: PlateauState
+    scaler: ScalerState | None = None
     data: str
 
     @property
@@ -182,6 +192,22 @@ def load_checkpoint(
     except (RuntimeError, TypeError) as error:
         raise KvaeError(f"{path}: state of the random numbers: {error}") from None
     return state, sums
+
+
+def scaler_state(scaler: GradScaler) -> ScalerState | None:
+    """Read what a scaler remembers, None where it does nothing."""
+    if not scaler.is_enabled():
+        return None
+    known: dict[str, Any] = scaler.state_dict()
+    return ScalerState(scale=known["scale"], growth_tracker=known["_growth_tracker"])
+
+
+def restore_scaler(scaler: GradScaler, state: ScalerState | None) -> None:
+    """Put back what `scaler_state` read."""
+    if state is not None and scaler.is_enabled():
+        known: dict[str, Any] = scaler.state_dict()
+        known |= {"scale": state.scale, "_growth_tracker": state.growth_tracker}
+        scaler.load_state_dict(known)
 
 
 def plateau_state(scheduler: ReduceLROnPlateau) -> PlateauState:

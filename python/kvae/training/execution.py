@@ -15,8 +15,14 @@ from kvae.loading import RowSource
 from kvae.model import KmerVAE
 from kvae.run_folder import RunFolder
 from kvae.training.baselines import scan
-from kvae.training.checkpoint import RunState, latest_checkpoint, load_checkpoint
+from kvae.training.checkpoint import (
+    RunState,
+    latest_checkpoint,
+    load_checkpoint,
+    restore_scaler,
+)
 from kvae.training.keeping import Keeper
+from kvae.training.precision import resolve_precision
 from kvae.training.progress import TrainProgress
 from kvae.training.split import Split, split_rows
 from kvae.training.tensorboard import Curves
@@ -79,7 +85,8 @@ class Execution:
     Raises
     ------
     KvaeError
-        Where the rows cannot be split or lack what the model needs.
+        Where the rows cannot be split or lack what the model needs, or the device
+        lacks the precision.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class Execution:
         self.threads = threads
         self.progress = progress
         training = config.training
+        self.precision = resolve_precision(training.precision, device)
         self.split = split_rows(source, training.validation, training.seed)
         self.data = _data_fingerprint(source, self.split)
         torch.manual_seed(training.seed)
@@ -130,6 +138,7 @@ class Execution:
             self.split,
             baselines,
             self.device,
+            self.precision,
             self.progress,
         )
         state = self._resume(trainer) if resume else None
@@ -144,8 +153,10 @@ class Execution:
             self.folder.write_config(self.config)
             self.folder.cut_metrics(state.epoch)
         self.folder.remove_leftovers()
-        self.folder.write_environment(self.device, self.threads)
-        return self._result(self._epochs(trainer, state))
+        self.folder.write_environment(self.device, self.threads, self.precision.name)
+        with self.precision.products():
+            state = self._epochs(trainer, state)
+        return self._result(state)
 
     def _epochs(self, trainer: Trainer, state: RunState | None) -> RunState:
         """Run the epochs that are left."""
@@ -177,6 +188,7 @@ class Execution:
             raise KvaeError(
                 f"{self.folder.path} was trained on other rows than {self.source.path} holds"
             )
+        restore_scaler(trainer.scaler, state.scaler)
         trainer.restore(state.step, state.position, sums)
         self.progress.message(f"resuming after {state}")
         return state
@@ -215,7 +227,8 @@ class Execution:
         self.progress.message(
             f"{len(split.train):,} rows to train, {len(split.validation):,} to validate "
             f"({held} held out); {n_parameters:,} parameters, "
-            f"{len(split.train) / n_parameters:.2g} rows per parameter; on {self.device}"
+            f"{len(split.train) / n_parameters:.2g} rows per parameter; "
+            f"{self.precision.name} on {self.device}"
         )
 
     def _result(self, state: RunState) -> TrainResult:

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kvae.run_folder import RunFolder
-from kvae.training.checkpoint import Best, RunState, plateau_state, save_checkpoint
+from kvae.training.checkpoint import (
+    Best,
+    RunState,
+    plateau_state,
+    save_checkpoint,
+    scaler_state,
+)
 from kvae.training.stops import StopSignals
 from kvae.training.trainer import Trainer
 
@@ -18,13 +24,18 @@ class TrainingInterrupted(KeyboardInterrupt):
 
     Attributes
     ----------
-    exit_code
-        What a process that stops for it exits with.
+    signal
+        The signal that asked for it.
     """
 
     def __init__(self, message: str, number: signal.Signals = signal.SIGINT) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.signal = number
+
+    @property
+    def exit_code(self) -> int:
+        """What a process that stops for it exits with."""
+        return 128 + self.signal
 
 
 class Keeper:
@@ -123,6 +134,7 @@ class Keeper:
             best=best,
             lrs=tuple(group["lr"] for group in trainer.optimizer.param_groups),
             plateau=plateau_state(trainer.scheduler),
+            scaler=scaler_state(trainer.scaler),
             data=self._data,
         )
         save_checkpoint(

@@ -14,9 +14,9 @@ from kvae.presets import get_preset
 if TYPE_CHECKING:
     from kvae.run_folder import RunFolder
 
-# Training settings that a resumed run may change: they decide how far it goes and
-# what survives, not what is computed.
-_FREE = ("epochs", "checkpoint_minutes")
+# Training settings that a resumed run may change: they decide how far and how fast
+# it goes and what survives, not what is computed.
+_FREE = ("epochs", "checkpoint_minutes", "compile")
 
 
 def configure(
@@ -112,7 +112,7 @@ def continued(
         key, was, wanted = _difference(own.model_dump(), asked.model_dump())
         raise KvaeError(
             f"{folder.path} was started with {key} {was}, not {wanted}: a resumed run "
-            f"keeps its configuration, only {' and '.join(_FREE)} may change"
+            f"keeps its configuration, only {', '.join(_FREE)} may change"
         )
     return asked
 

@@ -34,6 +34,8 @@ def train(
     lr: float | None = None,
     latent: int | None = None,
     seed: int | None = None,
+    precision: str | None = None,
+    compile: bool | None = None,
     device: str = "auto",
     threads: int | None = None,
     force: bool = False,
@@ -58,7 +60,7 @@ def train(
     settings
         Keys of the configuration to values, for example
         ``{"decoder.kind": "lowrank"}``; see `kvae.config.override`.
-    epochs, batch_size, lr, latent, seed
+    epochs, batch_size, lr, latent, seed, precision, compile
         Changes to the preset or configuration; the defaults are those of
         `kvae.config.TrainConfig`.
     device
@@ -83,7 +85,7 @@ def train(
     ------
     KvaeError
         For unusable features, an output that may not be written, unknown names,
-        contradicting options, and a loss that is not finite.
+        contradicting options, a precision that the device lacks, and a loss that is not finite.
     TrainingInterrupted
         On SIGINT (Ctrl-C) and SIGTERM. Every step that was done is in the run
         folder then. A second signal stops at once, and what was done since the
@@ -98,6 +100,8 @@ def train(
         "training.batch_size": batch_size,
         "training.lr": lr,
         "training.seed": seed,
+        "training.precision": precision,
+        "training.compile": compile,
         "model.latent": latent,
     }
     changes = {**(settings or {})}

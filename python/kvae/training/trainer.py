@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from kvae.errors import KvaeError
 from kvae.loading import Batch, BatchLoader, Indices, RowSource, describe_row
 from kvae.training.batches import shuffled, split_batches
+from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.metrics import EpochSums
 from kvae.training.progress import EpochRecord, TrainProgress
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kvae.config import RunConfig, TrainConfig
     from kvae.model import KmerVAE
     from kvae.model.losses import Elbo
+    from kvae.training.precision import Precision
     from kvae.training.split import Split
 
 # Validation draws its latent noise from a stream of its own, the same in every
@@ -46,15 +48,16 @@ class Trainer:
         The rows and which of them train.
     baselines
         Scores of the trivial predictors, see `kvae.training.baselines.scan`.
-    device
-        Where to compute.
+    device, precision
+        Where and in which numbers to compute.
     progress
         Told about every batch.
 
     Attributes
     ----------
-    optimizer, scheduler
-        AdamW and ReduceLROnPlateau on the validation loss.
+    optimizer, scheduler, scaler
+        AdamW, ReduceLROnPlateau on the validation loss, and the scale of the
+        gradients in fp16.
     device
         Where it computes.
     step
@@ -71,6 +74,7 @@ class Trainer:
         split: Split,
         baselines: dict[str, dict[str, float]],
         device: torch.device,
+        precision: Precision,
         progress: TrainProgress,
     ) -> None:
         training = config.training
@@ -86,6 +90,7 @@ class Trainer:
             patience=training.patience,
             min_lr=training.min_lr,
         )
+        self.scaler = precision.scaler()
         self.device = device
         self.step = self.position = 0
         self._config = config
@@ -95,6 +100,10 @@ class Trainer:
         self._progress = progress
         self._loader = BatchLoader(source, device)
         self._n_parameters = model.n_parameters
+        self._precision = precision
+        self._compiled: CompiledLoss | None = None
+        if wants_compilation(training.compile, device):
+            self._compiled = CompiledLoss(self._loss_of, model, progress.message)
         self._guard = _LossGuard(source)
         self._sums: EpochSums | None = None
         self._restored: Mapping[str, Tensor] = {}
@@ -189,24 +198,45 @@ class Trainer:
         return sums.result(), n_rows
 
     def _step(self, batch: Batch, beta: float) -> Elbo:
-        set_batch_norm_momentum(self.model, self._config.model.batch_norm_momentum, self.step)
-        elbo = self.model.elbo(batch.x, self._config.loss, beta=beta)
+        momentum = self._config.model.batch_norm_momentum
+        set_batch_norm_momentum(self.model, momentum, self.step)
+        # Compiled code is made for one momentum: it has to wait until that is settled.
+        settled = self.step + 1 >= 1.0 / momentum
+        loss_of = self._compiled if self._compiled and settled else self._loss_of
+        noise_BL = self._noise(len(batch.rows))
+        with self._precision.autocast():
+            elbo = loss_of(batch.x, noise_BL, beta)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(elbo.loss)
-        self.optimizer.step()
+        torch.autograd.backward(self.scaler.scale(elbo.loss))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.step += 1
         self.position += 1
         return elbo
+
+    def _loss_of(self, x_BF: Tensor, noise_BL: Tensor, beta: float) -> Elbo:
+        return self.model.elbo(x_BF, self._config.loss, beta=beta, noise_BL=noise_BL)
+
+    def _noise(self, n_rows: int, generator: torch.Generator | None = None) -> Tensor:
+        """Noise of the latents of a batch.
+
+        Drawn out here in float32: the same whatever the precision is and whoever
+        compiles the rest.
+        """
+        shape = n_rows, self._config.model.n_latent
+        return torch.randn(shape, generator=generator, device=self.device)
 
     @torch.no_grad()
     def _validate(self, epoch: int, beta: float, boundary: Callable[[], None]) -> dict[str, float]:
         self.model.eval()
         sums = self._new_sums(beta, at_thresholds=True)
         guard = _LossGuard(self._source)
-        noise = torch.Generator(self.device)
-        noise.manual_seed(self._config.training.seed ^ _VALIDATION_STREAM)
+        generator = torch.Generator(self.device)
+        generator.manual_seed(self._config.training.seed ^ _VALIDATION_STREAM)
         for batch in self._batches("validation", self._split.validation):
-            elbo = self.model.elbo(batch.x, self._config.loss, beta=beta, generator=noise)
+            noise_BL = self._noise(len(batch.rows), generator)
+            with self._precision.autocast():
+                elbo = self._loss_of(batch.x, noise_BL, beta)
             guard.watch(elbo.loss, f"the validation of epoch {epoch}", batch.rows)
             sums.update(elbo)
             boundary()
