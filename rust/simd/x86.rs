@@ -209,7 +209,7 @@ fn greatest_byte(bytes: __m512i) -> u8 {
 
 /// Looks up the counts before the first field that a vector of `bytes` may be
 /// streamed to, and returns what is left.
-#[inline(always)]
+#[inline]
 fn look_up_unaligned<'counts, 'row>(
     bytes: usize,
     counts: &'counts [u8],
