@@ -29,6 +29,7 @@ from kvae.model.losses import negative_elbo, reconstruction_loss
 from kvae.model.targets import TargetReader
 from kvae.training.baselines import scan
 from kvae.training.metrics import EpochSums
+from kvae.training.processes import Processes
 from kvae.training.progress import TrainProgress
 from kvae.training.split import split_rows
 from small import PSEUDOCOUNT, make_store, small_model
@@ -109,7 +110,9 @@ def test_baselines_against_loops(layout: Layout) -> None:
     split = split_rows(store, 0.3, seed=1)
     config = small_model()
     read_target = TargetReader(config, layout)
-    scores = scan(store, split, read_target, torch.device("cpu"), TrainProgress().advance)
+    scores = scan(
+        store, split, read_target, torch.device("cpu"), Processes(), TrainProgress().advance
+    )
     frequency = np.exp(store.data[:, 1:97].astype(np.float64)) - PSEUDOCOUNT
     frequency[frequency < 0.0] = 0.0
     present = frequency > config.presence_threshold

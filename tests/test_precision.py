@@ -19,6 +19,7 @@ from kvae.training import compilation, trainer
 from kvae.training.checkpoint import restore_scaler, scaler_state
 from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.precision import resolve_precision
+from kvae.training.processes import Processes
 from small import MemoryStore, make_store, model_rows, small_model, small_run
 from training_runs import Record, assert_same_run, checkpoint, lines, run
 
@@ -125,10 +126,13 @@ def test_the_scale_of_gradients_survives() -> None:
 
 
 def test_compilation_is_for_cuda_unless_asked_for() -> None:
-    assert wants_compilation(None, torch.device("cuda", 0))
-    assert not wants_compilation(None, CPU)
-    assert wants_compilation(True, CPU)
-    assert not wants_compilation(False, torch.device("cuda", 0))
+    assert wants_compilation(None, torch.device("cuda", 0), Processes())
+    assert not wants_compilation(None, CPU, Processes())
+    assert wants_compilation(True, CPU, Processes())
+    assert not wants_compilation(False, torch.device("cuda", 0), Processes())
+    assert not wants_compilation(None, torch.device("cuda", 0), Processes(0, 2))
+    with pytest.raises(KvaeError, match="several processes do not compile"):
+        wants_compilation(True, CPU, Processes(0, 2))
 
 
 @pytest.fixture

@@ -200,7 +200,9 @@ class RunFolder:
             text = "".join(json.dumps(record) + "\n" for record in kept)
             Path(temporary).write_text(text, encoding="utf-8")
 
-    def write_environment(self, device: torch.device, threads: int, precision: str) -> None:
+    def write_environment(
+        self, device: torch.device, threads: int, precision: str, processes: int
+    ) -> None:
         """Record what computes the run."""
         name = platform.processor() or platform.machine()
         if device.type == "cuda":
@@ -217,6 +219,7 @@ class RunFolder:
                 "device_name": name,
                 "threads": threads,
                 "precision": precision,
+                "processes": processes,
             },
         )
 

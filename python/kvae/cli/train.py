@@ -133,11 +133,12 @@ def train(
     """
     from kvae.cli.reporting import TerminalProgress
     from kvae.config import read_setting
+    from kvae.training.processes import leads
     from kvae.training.run import TrainingInterrupted
     from kvae.training.run import train as run_training
 
     inputs = features or [Path("feats.arrow")]
-    with TerminalProgress(quiet=quiet, verbose=verbose) as progress:
+    with TerminalProgress(quiet=quiet or not leads(), verbose=verbose) as progress:
         try:
             result = run_training(
                 inputs,
@@ -159,7 +160,8 @@ def train(
                 progress=progress,
             )
         except TrainingInterrupted as interruption:
-            typer.echo(f"kvae: {interruption}", err=True)
+            if leads():
+                typer.echo(f"kvae: {interruption}", err=True)
             raise typer.Exit(interruption.exit_code) from None
         progress.message(
             f"{result.run}: {result.epochs} epochs, best validation loss "

@@ -13,7 +13,7 @@ cross-entropy of presence plus the mean squared error of the values of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -142,7 +142,8 @@ class Elbo:
     Attributes
     ----------
     loss
-        ``reconstruction + beta * kl``, a scalar; minimised.
+        ``reconstruction + beta * kl``, a scalar; minimised. Of a part of a batch it
+        is that part's share: those of all parts add up to the loss of the batch.
     reconstruction, kl
         Weighted reconstruction error; KL divergence in nats, summed over latent
         units, averaged over rows.
@@ -171,12 +172,27 @@ def negative_elbo(
     n_target: int,
     config: LossConfig,
     beta: float,
+    pool: Callable[[Tensor], Tensor] | None = None,
 ) -> Elbo:
-    """Assemble the loss of a batch, in float32 whatever the network computed in."""
+    """Assemble the loss of a batch, in float32 whatever the network computed in.
+
+    Where the rows are a part of a batch, ``pool`` turns the counts of this part
+    into those of the batch. The loss is linear in the sums, so the gradients of
+    all parts' shares add up to the batch's, which those of the parts' means would
+    not: their counts differ.
+    """
     with torch.autocast(target.gc.device.type, enabled=False):
         terms = loss_terms(decoded, target, config)
-        means = {name: term.value for name, term in terms.items()}
+        kl_BL = latent.kl()
+        counts = torch.stack(
+            [*(term.count for term in terms.values()), kl_BL.new_tensor(float(len(kl_BL)))]
+        )
+        *term_counts, n_rows = (counts if pool is None else pool(counts)).unbind()
+        means = {
+            name: Mean(term.total, count).value
+            for (name, term), count in zip(terms.items(), term_counts, strict=True)
+        }
         reconstruction = reconstruction_loss(means, n_target, config)
-        kl = latent.kl().sum(dim=1).mean()
+        kl = kl_BL.sum() / n_rows
         loss = reconstruction + beta * kl
     return Elbo(loss, reconstruction, kl, beta, terms, latent, decoded, target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
@@ -143,6 +143,7 @@ class KmerVAE(nn.Module):
         beta: float | None = None,
         generator: torch.Generator | None = None,
         noise_BL: Tensor | None = None,
+        pool: Callable[[Tensor], Tensor] | None = None,
     ) -> Elbo:
         """Negative ELBO of a batch.
 
@@ -158,12 +159,15 @@ class KmerVAE(nn.Module):
             Source of the latent noise.
         noise_BL
             The noise itself, standard normal, shape (rows, latent units).
+        pool
+            For a part of a batch: see `kvae.model.losses.negative_elbo`.
         """
         loss = loss or LossConfig()
         beta = loss.beta if beta is None else beta
         latent, decoded = self(x_BF, generator, noise_BL)
         target: Target = self.read_target(x_BF)
-        return negative_elbo(latent, decoded, target, self.read_target.n_target, loss, beta)
+        n_target = self.read_target.n_target
+        return negative_elbo(latent, decoded, target, n_target, loss, beta, pool)
 
     @property
     def n_parameters(self) -> int:

@@ -26,6 +26,7 @@ from kvae.model.targets import Target, TargetReader
 from kvae.training.metrics import OUTPUT_THRESHOLDS
 
 if TYPE_CHECKING:
+    from kvae.training.processes import Processes
     from kvae.training.split import Split
 
 Array = NDArray[np.float64]
@@ -114,6 +115,7 @@ def scan(
     split: Split,
     read_target: TargetReader,
     device: torch.device,
+    processes: Processes,
     advance: Callable[[int], None],
 ) -> dict[str, dict[str, float]]:
     """Read every row once; baselines of both parts.
@@ -126,6 +128,8 @@ def scan(
         Defines presence and output space.
     device
         Where to compute.
+    processes
+        Each reads a part of the rows.
     advance
         Called with the number of rows after each batch.
 
@@ -141,7 +145,7 @@ def scan(
     """
     loader = BatchLoader(source, device)
     sums = [
-        _sum_rows(source, rows, read_target, loader, advance)
+        _sum_rows(source, rows, read_target, loader, processes, advance)
         for rows in (split.train, split.validation)
     ]
     floor = 0.5 / len(split.train)
@@ -156,22 +160,30 @@ def _sum_rows(
     rows: Indices,
     read_target: TargetReader,
     loader: BatchLoader,
+    processes: Processes,
     advance: Callable[[int], None],
 ) -> PartSums:
-    total: dict[str, Array] = {}
-    parts = np.array_split(rows, -(-len(rows) // _SCAN_ROWS))
-    for batch in loader(parts):
+    """Sum over some rows, of which each process reads a part."""
+    nothing_BF = torch.empty(0, source.layout.n_fields)
+    total = {name: value.double() for name, value in _batch_sums(read_target(nothing_BF)).items()}
+    ours = rows[processes.part(len(rows))]
+    bad_row = -1
+    for batch in loader(np.array_split(ours, -(-len(ours) // _SCAN_ROWS)) if len(ours) else []):
         finite_B = torch.isfinite(batch.x).all(dim=1)
         if not finite_B.all():
-            row = int(batch.rows[int(torch.argmin(finite_B.int()))])
-            raise KvaeError(f"{describe_row(source, row)}: features are not finite")
+            bad_row = int(batch.rows[int(torch.argmin(finite_B.int()))])
+            break
         for name, value in _batch_sums(read_target(batch.x)).items():
-            array = value.cpu().double().numpy()
-            total[name] = total[name] + array if name in total else array
+            total[name] += value.cpu().double()
         advance(len(batch.rows))
-    present_K, present_value = total.pop("present"), total.pop("value")
-    above = total.pop("above")
-    return PartSums(len(rows), present_K, present_value, above, total)
+    # All stop where one has to.
+    (bad_row,) = processes.largest(bad_row)
+    if bad_row >= 0:
+        raise KvaeError(f"{describe_row(source, bad_row)}: features are not finite")
+    sums = {name: value.numpy() for name, value in processes.add_all(total).items()}
+    present_K, present_value = sums.pop("present"), sums.pop("value")
+    above = sums.pop("above")
+    return PartSums(len(rows), present_K, present_value, above, sums)
 
 
 def _batch_sums(target: Target) -> dict[str, Tensor]:

@@ -89,7 +89,9 @@ def save_checkpoint(
     optimizer: Optimizer,
     sums: Mapping[str, Tensor],
     device: torch.device,
-) -> Path:
+    *,
+    write: bool = True,
+) -> None:
     """Write a checkpoint and remove the older ones.
 
     Parameters
@@ -102,11 +104,9 @@ def save_checkpoint(
         Sums of the unfinished epoch, see `kvae.training.metrics.EpochSums`.
     device
         Whose random numbers to store beside the CPU's.
-
-    Returns
-    -------
-    Path
-        The file written.
+    write
+        Whether to write, or only to see that all is well, which another process
+        does that writes the same.
 
     Raises
     ------
@@ -121,6 +121,8 @@ def save_checkpoint(
                 f"{name} was no longer finite after step {state.step}: "
                 "the checkpoint before it is kept; a lower --lr often helps"
             )
+    if not write:
+        return
     tensors["rng.cpu"] = torch.get_rng_state()
     if device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
@@ -131,7 +133,6 @@ def save_checkpoint(
     for older in folder.glob(_GLOB):
         if older != path:
             older.unlink()
-    return path
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

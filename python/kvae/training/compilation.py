@@ -10,6 +10,7 @@ from torch import nn
 
 from kvae.errors import KvaeError
 from kvae.model.losses import Elbo
+from kvae.training.processes import Processes
 
 LossOf = Callable[..., Elbo]
 
@@ -76,10 +77,19 @@ class CompiledLoss:
             parameter.grad = None
 
 
-def wants_compilation(wanted: bool | None, device: torch.device) -> bool:
+def wants_compilation(wanted: bool | None, device: torch.device, processes: Processes) -> bool:
     """Whether to compile: as asked for, else on CUDA alone.
 
     On a CPU, where a step is mostly products of large matrices, compiling takes
     longer than it saves.
+
+    Raises
+    ------
+    KvaeError
+        Where several processes, which exchange sums within a step, are to compile.
     """
-    return device.type == "cuda" if wanted is None else wanted
+    if wanted and processes.are_several:
+        raise KvaeError("several processes do not compile their steps: leave out --compile")
+    if wanted is None:
+        return device.type == "cuda" and not processes.are_several
+    return wanted

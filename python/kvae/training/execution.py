@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from kvae.training.checkpoint import (
 )
 from kvae.training.keeping import Keeper
 from kvae.training.precision import resolve_precision
+from kvae.training.processes import Processes
 from kvae.training.progress import TrainProgress
 from kvae.training.split import Split, split_rows
 from kvae.training.tensorboard import Curves
@@ -79,6 +82,8 @@ class Execution:
         The rows.
     device, threads
         Where to compute; the number of threads is recorded only.
+    processes
+        Those that train together; the first one writes the files.
     progress
         Told what happens.
 
@@ -96,6 +101,7 @@ class Execution:
         source: RowSource,
         device: torch.device,
         threads: int,
+        processes: Processes,
         progress: TrainProgress,
     ) -> None:
         self.folder = folder
@@ -103,6 +109,7 @@ class Execution:
         self.source = source
         self.device = device
         self.threads = threads
+        self.processes = processes
         self.progress = progress
         training = config.training
         self.precision = resolve_precision(training.precision, device)
@@ -127,7 +134,8 @@ class Execution:
         TrainingInterrupted
             On SIGINT and SIGTERM, once a checkpoint is written.
         """
-        if not resume or latest_checkpoint(self.folder.checkpoints) is None:
+        checkpoint = self._checkpoint() if resume else None
+        if checkpoint is None:
             self.model.initialise()
         baselines = self._baselines(resume=resume)
         self._announce()
@@ -139,13 +147,22 @@ class Execution:
             baselines,
             self.device,
             self.precision,
+            self.processes,
             self.progress,
         )
-        state = self._resume(trainer) if resume else None
+        state = self._resume(trainer, checkpoint) if checkpoint else None
         if state is not None and state.epoch >= self.config.training.epochs:
             done = f"all {state.epoch} epochs are done"
             self.progress.message(f"{done}: give a higher number to go on")
             return self._result(state)
+        if self.processes.is_first:
+            self._write_start(state, baselines)
+        with self.precision.products():
+            state = self._epochs(trainer, state)
+        return self._result(state)
+
+    def _write_start(self, state: RunState | None, baselines: dict[str, dict[str, float]]) -> None:
+        """Make the folder that of a run that starts, or goes on."""
         if state is None:
             self.folder.start(self.config)
             self._write_facts(baselines)
@@ -153,10 +170,9 @@ class Execution:
             self.folder.write_config(self.config)
             self.folder.cut_metrics(state.epoch)
         self.folder.remove_leftovers()
-        self.folder.write_environment(self.device, self.threads, self.precision.name)
-        with self.precision.products():
-            state = self._epochs(trainer, state)
-        return self._result(state)
+        self.folder.write_environment(
+            self.device, self.threads, self.precision.name, self.processes.size
+        )
 
     def _epochs(self, trainer: Trainer, state: RunState | None) -> RunState:
         """Run the epochs that are left."""
@@ -164,23 +180,32 @@ class Execution:
         epochs = self.config.training.epochs
         minutes = self.config.training.checkpoint_minutes
         keeper = Keeper(self.folder, trainer, self.data, minutes, state)
-        with keeper.listening(), Curves(self.folder.tensorboard, after_epoch=done) as curves:
+        curves = Curves(self.folder.tensorboard, done) if self.processes.is_first else None
+        with keeper.listening(), curves or nullcontext():
             for epoch in range(done + 1, epochs + 1):
                 best = keeper.state.best if keeper.state else None
                 lowest = best.loss if best else float("inf")
                 record = trainer.run_epoch(epoch, lowest, keeper.boundary)
-                self.folder.append_metrics(record.as_json())
-                curves.add(record)
+                if curves:
+                    self.folder.append_metrics(record.as_json())
+                    curves.add(record)
                 keeper.epoch_done(epoch, record.validation["loss"])
                 self.progress.epoch(record, record.line(epochs, self.config.model.n_latent))
         assert keeper.state is not None  # epochs >= 1
         return keeper.state
 
-    def _resume(self, trainer: Trainer) -> RunState | None:
-        """Restore the newest checkpoint; None where there is none yet."""
-        path = latest_checkpoint(self.folder.checkpoints)
-        if path is None:
-            return None
+    def _checkpoint(self) -> Path | None:
+        """Newest checkpoint, the same one for all processes."""
+
+        def name() -> str:
+            path = latest_checkpoint(self.folder.checkpoints)
+            return path.name if path else ""
+
+        found = self.processes.first_says(name)
+        return self.folder.checkpoints / found if found else None
+
+    def _resume(self, trainer: Trainer, path: Path) -> RunState:
+        """Restore a checkpoint."""
         state, sums = load_checkpoint(
             path, self.model, trainer.optimizer, trainer.scheduler, self.device
         )
@@ -195,15 +220,23 @@ class Execution:
 
     def _baselines(self, *, resume: bool) -> dict[str, dict[str, float]]:
         """Baselines of the split: stored ones for a resumed run, else from a scan."""
-        stored = self.folder.read_json("baselines.json") if resume else None
+        stored = None
+        if resume:
+            text = self.processes.first_says(
+                lambda: json.dumps(self.folder.read_json("baselines.json"))
+            )
+            stored = json.loads(text)
         if isinstance(stored, dict) and stored.get("data") == self.data:
             return {part: dict(stored[part]) for part in ("train", "validation")}
-        self.progress.begin("reading", len(self.source))
+        parts = (self.split.train, self.split.validation)
+        n_rows = sum(len(part[self.processes.part(len(part))]) for part in parts)
+        self.progress.begin("reading", n_rows)
         return scan(
             self.source,
             self.split,
             self.model.read_target,
             self.device,
+            self.processes,
             self.progress.advance,
         )
 
@@ -224,11 +257,12 @@ class Execution:
         split = self.split
         held = f"{len(split.held_out)} {split.unit}(s)" if split.held_out else "single rows"
         n_parameters = self.model.n_parameters
+        several = f" in each of {self.processes.size} processes"
         self.progress.message(
             f"{len(split.train):,} rows to train, {len(split.validation):,} to validate "
             f"({held} held out); {n_parameters:,} parameters, "
             f"{len(split.train) / n_parameters:.2g} rows per parameter; "
-            f"{self.precision.name} on {self.device}"
+            f"{self.precision.name} on {self.device}{several if self.processes.are_several else ''}"
         )
 
     def _result(self, state: RunState) -> TrainResult:

@@ -72,6 +72,7 @@ class Keeper:
         self.state = state
         self._folder = folder
         self._trainer = trainer
+        self._processes = trainer.processes
         self._data = data
         self._seconds = 60.0 * minutes
         self._written = time.monotonic()
@@ -100,19 +101,21 @@ class Keeper:
 
         Called between two steps, and between two batches of a validation.
         """
-        number = self._signals.received
-        due = 0.0 < self._seconds <= time.monotonic() - self._written
-        if number is not None or due:
+        is_due = 0.0 < self._seconds <= time.monotonic() - self._written
+        # Whichever process is told to stop, all do, and all store the same state.
+        number, due = self._processes.largest(self._signals.received or 0, is_due)
+        if number or due:
             self._store_within_epoch()
-        if number is not None:
-            raise self._interruption(number)
+        if number:
+            raise self._interruption(signal.Signals(number))
 
     def epoch_done(self, epoch: int, loss: float) -> None:
         """Store a finished epoch. The checkpoint comes last: it makes the rest count."""
         best = self._best
         if best is None or loss < best.loss:
             best = Best(epoch=epoch, loss=loss)
-            self._trainer.model.save(self._folder.model, epoch=epoch, validation_loss=loss)
+            if self._processes.is_first:
+                self._trainer.model.save(self._folder.model, epoch=epoch, validation_loss=loss)
         self._store(epoch, best)
 
     def _store_within_epoch(self) -> None:
@@ -144,6 +147,7 @@ class Keeper:
             trainer.optimizer,
             sums,
             trainer.device,
+            write=self._processes.is_first,
         )
         self._written = time.monotonic()
 

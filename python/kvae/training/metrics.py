@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kvae.model.losses import reconstruction_loss
+from kvae.training.processes import Processes
 
 if TYPE_CHECKING:
     from kvae.config import LossConfig
@@ -46,6 +47,8 @@ class EpochSums:
         Fields of the reconstruction target.
     pseudocount
         Added to linear outputs before the logarithm of ``nz`` and ``z``.
+    processes
+        Those that hold a part of every batch each.
     at_thresholds
         Also compare the output with the rows at each of `OUTPUT_THRESHOLDS`.
     """
@@ -56,6 +59,7 @@ class EpochSums:
         beta: float,
         n_target: int,
         pseudocount: float,
+        processes: Processes | None = None,
         *,
         at_thresholds: bool = False,
     ) -> None:
@@ -64,6 +68,7 @@ class EpochSums:
         self._n_target = n_target
         self._pseudocount = pseudocount
         self._thresholds = OUTPUT_THRESHOLDS if at_thresholds else {}
+        self._processes = processes or Processes()
         self._sums: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -75,13 +80,17 @@ class EpochSums:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def state(self) -> dict[str, Tensor]:
-        """All sums by name, in double precision."""
-        return dict(self._sums)
+        """All sums by name, in double precision, those of all processes together."""
+        # Sorted: sums that come back from a file come in another order, and the last
+        # bit of the loss depends on it.
+        return self._processes.add_all(dict(sorted(self._sums.items())))
 
     def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
         """Go on from sums that `state` gave."""
         where = "cpu" if device.type == "mps" else device
-        self._sums = {name: value.to(where) for name, value in state.items()}
+        # They are of all processes; one of them has to go on with them.
+        share = float(self._processes.is_first)
+        self._sums = {name: value.to(where) * share for name, value in state.items()}
 
     def _batch_sums(self, elbo: Elbo) -> dict[str, Tensor]:
         decoded, target = elbo.decoded, elbo.target
@@ -137,12 +146,11 @@ class EpochSums:
             With ``at_thresholds`` also ``outAcc@<threshold>``. Fractions are
             between 0 and 1, but ``%nz`` is in percent.
         """
-        kl_L = (self._sums["kl_L"] / self._sums["rows"]).cpu()
-        s = {name: float(value) for name, value in self._sums.items() if name != "kl_L"}
+        sums = self.state()
+        kl_L = (sums["kl_L"] / sums["rows"]).cpu()
+        s = {name: float(value) for name, value in sums.items() if name != "kl_L"}
         rows, cells, present = s["rows"], s["cells"], s["present"]
-        # Sorted, because sums that come back from a file come in another order, and
-        # the last bit of the loss depends on it.
-        names = sorted(name.removeprefix("total ") for name in s if name.startswith("total "))
+        names = [name.removeprefix("total ") for name in s if name.startswith("total ")]
         parts = {name: s[f"total {name}"] / max(s[f"count {name}"], 1.0) for name in names}
         reconstruction = reconstruction_loss(parts, self._n_target, self._loss)
         kl = float(kl_L.sum())

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from kvae.config import RunConfig
+from kvae._core import available_threads
+from kvae.config import RunConfig, parse_config
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.loading import Features, open_rows
@@ -17,6 +18,7 @@ from kvae.run_folder import RunFolder
 from kvae.training.execution import Execution, TrainResult
 from kvae.training.keeping import TrainingInterrupted
 from kvae.training.options import configure, continued
+from kvae.training.processes import joined, local_device, processes_here
 from kvae.training.progress import TrainProgress
 
 __all__ = ["TrainResult", "TrainingInterrupted", "train"]
@@ -43,6 +45,9 @@ def train(
     progress: TrainProgress | None = None,
 ) -> TrainResult:
     """Train a model on a feature file, or on sequences.
+
+    Processes that torchrun started train one model together; the first of them
+    writes and reports.
 
     Parameters
     ----------
@@ -93,7 +98,6 @@ def train(
     """
     if resume and force:
         raise KvaeError("give either resume or force: one keeps the run, the other replaces it")
-    progress = progress or TrainProgress()
     folder = RunFolder(output)
     named = {
         "training.epochs": epochs,
@@ -106,18 +110,28 @@ def train(
     }
     changes = {**(settings or {})}
     changes |= {key: value for key, value in named.items() if value is not None}
-    if resume and folder.is_run:
-        run_config = continued(folder, preset, config, changes)
-    else:
-        if resume:
-            progress.message(f"no run to resume in {folder.path}: starting one")
-        folder.check_free(force=force)
-        run_config = configure(preset, config, changes)
-    torch_device = resolve_device(device)
-    source = open_rows(features, k=run_config.model.ks, threads=threads)
-    with torch_threads(threads) as n_threads, own_random_state(torch_device):
-        execution = Execution(folder, run_config, source, torch_device, n_threads, progress)
-        return execution.execute(resume=resume and folder.is_run)
+    torch_device = resolve_device(local_device(device))
+    with joined(torch_device) as processes:
+        listener = (progress if processes.is_first else None) or TrainProgress()
+
+        def decide() -> str:
+            if resume and folder.is_run:
+                return "resume" + continued(folder, preset, config, changes).model_dump_json()
+            if resume:
+                listener.message(f"no run to resume in {folder.path}: starting one")
+            folder.check_free(force=force)
+            return "start." + configure(preset, config, changes).model_dump_json()
+
+        # By one for all: the others may come when it has begun to write.
+        decision = processes.first_says(decide)
+        run_config = parse_config(RunConfig, decision[6:], str(folder.config))
+        n_threads = max(1, available_threads() // processes_here()) if threads is None else threads
+        source = open_rows(features, k=run_config.model.ks, threads=n_threads)
+        with torch_threads(n_threads), own_random_state(torch_device):
+            execution = Execution(
+                folder, run_config, source, torch_device, n_threads, processes, listener
+            )
+            return execution.execute(resume=decision.startswith("resume"))
 
 
 @contextmanager

@@ -21,12 +21,14 @@ from kvae.training.batches import shuffled, split_batches
 from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.metrics import EpochSums
 from kvae.training.progress import EpochRecord, TrainProgress
+from kvae.training.sharing import share, share_gradients
 
 if TYPE_CHECKING:
     from kvae.config import RunConfig, TrainConfig
     from kvae.model import KmerVAE
     from kvae.model.losses import Elbo
     from kvae.training.precision import Precision
+    from kvae.training.processes import Processes
     from kvae.training.split import Split
 
 # Validation draws its latent noise from a stream of its own, the same in every
@@ -50,6 +52,8 @@ class Trainer:
         Scores of the trivial predictors, see `kvae.training.baselines.scan`.
     device, precision
         Where and in which numbers to compute.
+    processes
+        Those that train together.
     progress
         Told about every batch.
 
@@ -58,8 +62,8 @@ class Trainer:
     optimizer, scheduler, scaler
         AdamW, ReduceLROnPlateau on the validation loss, and the scale of the
         gradients in fp16.
-    device
-        Where it computes.
+    device, processes
+        Where it computes, and who does.
     step
         Optimizer steps done.
     position
@@ -75,9 +79,11 @@ class Trainer:
         baselines: dict[str, dict[str, float]],
         device: torch.device,
         precision: Precision,
+        processes: Processes,
         progress: TrainProgress,
     ) -> None:
         training = config.training
+        share(model, processes)
         self.model = model
         self.optimizer = AdamW(
             parameter_groups(model, training),
@@ -92,6 +98,7 @@ class Trainer:
         )
         self.scaler = precision.scaler()
         self.device = device
+        self.processes = processes
         self.step = self.position = 0
         self._config = config
         self._source = source
@@ -102,7 +109,7 @@ class Trainer:
         self._n_parameters = model.n_parameters
         self._precision = precision
         self._compiled: CompiledLoss | None = None
-        if wants_compilation(training.compile, device):
+        if wants_compilation(training.compile, device, processes):
             self._compiled = CompiledLoss(self._loss_of, model, progress.message)
         self._guard = _LossGuard(source)
         self._sums: EpochSums | None = None
@@ -189,15 +196,16 @@ class Trainer:
         order = shuffled(self._split.train, self._config.training.seed, epoch)
         n_rows = 0
         for batch in self._batches(f"epoch {epoch}", order, self.position):
-            elbo = self._step(batch, beta)
-            self._guard.watch(elbo.loss, f"step {self.step} (epoch {epoch})", batch.rows)
+            elbo, loss = self._step(batch, beta)
+            self._guard.watch(loss, f"step {self.step} (epoch {epoch})", batch.rows)
             sums.update(elbo)
             n_rows += len(batch.rows)
             boundary()
         self._guard.check()
         return sums.result(), n_rows
 
-    def _step(self, batch: Batch, beta: float) -> Elbo:
+    def _step(self, batch: Batch, beta: float) -> tuple[Elbo, Tensor]:
+        """Learn from a batch: what this process computed, and the loss of the whole batch."""
         momentum = self._config.model.batch_norm_momentum
         set_batch_norm_momentum(self.model, momentum, self.step)
         # Compiled code is made for one momentum: it has to wait until that is settled.
@@ -208,23 +216,27 @@ class Trainer:
             elbo = loss_of(batch.x, noise_BL, beta)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(elbo.loss))
+        loss = share_gradients(self.model, elbo.loss, self.processes)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         self.position += 1
-        return elbo
+        return elbo, loss
 
     def _loss_of(self, x_BF: Tensor, noise_BL: Tensor, beta: float) -> Elbo:
-        return self.model.elbo(x_BF, self._config.loss, beta=beta, noise_BL=noise_BL)
+        pool = self.processes.add if self.processes.are_several else None
+        loss = self._config.loss
+        return self.model.elbo(x_BF, loss, beta=beta, noise_BL=noise_BL, pool=pool)
 
     def _noise(self, n_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Noise of the latents of a batch.
+        """Noise of the latents of this process's part of a batch.
 
         Drawn out here in float32: the same whatever the precision is and whoever
         compiles the rest.
         """
         shape = n_rows, self._config.model.n_latent
-        return torch.randn(shape, generator=generator, device=self.device)
+        noise_BL = torch.randn(shape, generator=generator, device=self.device)
+        return noise_BL[self.processes.part(n_rows)]
 
     @torch.no_grad()
     def _validate(self, epoch: int, beta: float, boundary: Callable[[], None]) -> dict[str, float]:
@@ -237,21 +249,32 @@ class Trainer:
             noise_BL = self._noise(len(batch.rows), generator)
             with self._precision.autocast():
                 elbo = self._loss_of(batch.x, noise_BL, beta)
-            guard.watch(elbo.loss, f"the validation of epoch {epoch}", batch.rows)
+            loss = self.processes.add(elbo.loss)
+            guard.watch(loss, f"the validation of epoch {epoch}", batch.rows)
             sums.update(elbo)
             boundary()
         guard.check()
         return sums.result()
 
     def _batches(self, label: str, rows: Indices, skip: int = 0) -> Iterator[Batch]:
-        """Batches of the given rows but the first few, reported as they are done with."""
+        """Batches of the given rows but the first few, reported as they are done with.
+
+        Their rows are those of all processes, their features those of this one.
+        """
         batches: Sequence[Indices] = split_batches(rows, self._config.training.batch_size)
         self._progress.begin(label, len(rows))
         if skip:
             self._progress.advance(sum(map(len, batches[:skip])))
-        for batch in self._loader(batches[skip:]):
-            yield batch
-            self._progress.advance(len(batch.rows))
+        parts = [rows[self.processes.part(len(rows))] for rows in batches[skip:]]
+        # A batch can have fewer rows than there are processes.
+        loaded = self._loader([part for part in parts if len(part)])
+        nothing_BF = torch.empty(0, self._source.layout.n_fields, device=self.device)
+        for rows, part in zip(batches[skip:], parts, strict=True):
+            self.processes.batch_rows = len(rows)
+            yield Batch(rows, next(loaded).x if len(part) else nothing_BF)
+            self._progress.advance(len(rows))
+        # Lets the loader finish: it is one batch behind until it is asked again.
+        next(loaded, None)
 
     def _new_sums(self, beta: float, *, at_thresholds: bool = False) -> EpochSums:
         return EpochSums(
@@ -259,6 +282,7 @@ class Trainer:
             beta,
             self.model.read_target.n_target,
             self.model.layout.pseudocount,
+            self.processes,
             at_thresholds=at_thresholds,
         )
 
@@ -306,8 +330,8 @@ def set_batch_norm_momentum(model: nn.Module, momentum: float, step: int) -> Non
         Its BatchNorm layers are set.
     momentum
         The momentum in the long run.
-    device
-        Where it computes.
+    device, processes
+        Where it computes, and who does.
     step
         Optimizer steps done.
     position

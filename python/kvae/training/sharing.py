@@ -1,0 +1,97 @@
+"""Layers that see a whole batch, for processes that hold a part of it each."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from kvae.training.processes import Processes
+
+
+class SharedBatchNorm(nn.BatchNorm1d):
+    """BatchNorm with the mean and variance of all processes' rows.
+
+    It has the parameters and buffers of the layer it takes the place of. torch's
+    own is for CUDA alone.
+    """
+
+    def __init__(self, layer: nn.BatchNorm1d, processes: Processes) -> None:
+        super().__init__(layer.num_features, layer.eps, layer.momentum)
+        self.weight, self.bias = layer.weight, layer.bias
+        self.running_mean, self.running_var = layer.running_mean, layer.running_var
+        self.num_batches_tracked = layer.num_batches_tracked
+        self._processes = processes
+
+    def forward(self, x_BH: Tensor) -> Tensor:
+        """Normalise the rows of this process."""
+        if not self.training:
+            return super().forward(x_BH)
+        n = self._processes.batch_rows
+        x32_BH = x_BH.float()
+        # In two passes, as a difference of large squares would lose the variance.
+        mean_H = _sum(x32_BH) / n
+        centred_BH = x32_BH - mean_H
+        var_H = _sum(centred_BH.square()) / n
+        with torch.no_grad():
+            momentum = cast(float, self.momentum)
+            cast(Tensor, self.running_mean).lerp_(mean_H, momentum)
+            cast(Tensor, self.running_var).lerp_(var_H * (n / (n - 1)), momentum)
+            cast(Tensor, self.num_batches_tracked).add_(1)
+        out_BH = centred_BH * (var_H + self.eps).rsqrt() * self.weight + self.bias
+        return out_BH.to(x_BH.dtype)
+
+
+class SharedDropout(nn.Dropout):
+    """Dropout that hides in each row what one process would hide there."""
+
+    def __init__(self, layer: nn.Dropout, processes: Processes) -> None:
+        super().__init__(layer.p)
+        self._processes = processes
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        """Hide inputs of the rows of this process."""
+        if not self.training or self.p == 0.0:
+            return x_BF
+        n = self._processes.batch_rows
+        kept_BF = x_BF.new_empty(n, x_BF.shape[1]).bernoulli_(1.0 - self.p)
+        return x_BF * kept_BF[self._processes.part(n)].div_(1.0 - self.p)
+
+
+def share(model: nn.Module, processes: Processes) -> None:
+    """Make a model one that several processes train; one process's stays as it is."""
+    if not processes.are_several:
+        return
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm1d:
+                setattr(module, name, SharedBatchNorm(child, processes))
+            elif type(child) is nn.Dropout:
+                setattr(module, name, SharedDropout(child, processes))
+    # All start from the same seed; this makes sure of it.
+    for tensor in model.state_dict().values():
+        dist.broadcast(tensor, 0)
+
+
+def share_gradients(model: nn.Module, loss: Tensor, processes: Processes) -> Tensor:
+    """Sum the gradients over the processes, and the loss, which is returned."""
+    loss = loss.detach()
+    if not processes.are_several:
+        return loss
+    gradients = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    total = processes.add_all({**gradients, "": loss})
+    for name, gradient in gradients.items():
+        gradient.copy_(total[name])
+    return total[""]
+
+
+def _sum(x_BH: Tensor) -> Tensor:
+    """Sum of all processes' rows, through which gradients flow back to each."""
+    return cast(Tensor, all_reduce(x_BH.sum(dim=0)))  # type: ignore[no-untyped-call]

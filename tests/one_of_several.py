@@ -1,0 +1,77 @@
+"""One of the processes of a small run; started by torchrun from the tests.
+
+Its argument is JSON: ``output``, the ``changes`` of the configuration's keys,
+``resume``, ``seen`` (a folder for the rows that each process read while training)
+and ``stop`` (the rank and step at which a process is sent SIGTERM) or ``spoil``
+(the rank whose rows are spoilt).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvae.config import override
+from kvae.errors import KvaeError
+from kvae.loading import Indices
+from kvae.training.progress import TrainProgress
+from kvae.training.run import TrainingInterrupted, train
+from small import MemoryStore, Rows, make_layout, make_store, small_run
+
+SIZES = [9, 8, 10, 7, 9, 8, 6, 9, 10, 4]
+
+
+class Watched(MemoryStore):
+    """Rows that tell who reads them."""
+
+    log: list[list[int]]
+    calls: int
+    spoilt: bool
+    stop: int
+
+    def rows(self, indices: Indices, out: Rows | None = None) -> Rows:
+        self.log.append(indices.tolist())
+        if len(self.log) == self.stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        found = super().rows(indices, out)
+        if self.spoilt:
+            found[:] = np.nan
+        return found
+
+
+def main(wanted: dict[str, Any]) -> int:
+    rank = int(os.environ["RANK"])
+    plain = make_store(make_layout(96, 20, 8), SIZES)
+    store = Watched(**vars(plain))
+    store.log = []
+    store.spoilt = wanted.get("spoil") == rank
+    store.stop = wanted["stop"][1] if wanted.get("stop", [-1])[0] == rank else -1
+    try:
+        train(
+            store,
+            wanted["output"],
+            config=override(small_run(), wanted.get("changes", {})),
+            device="cpu",
+            threads=1,
+            resume=wanted.get("resume", False),
+            progress=TrainProgress(),
+        )
+    except KvaeError as error:
+        print(f"rank {rank}: {error}", file=sys.stderr)
+        return 1
+    except TrainingInterrupted as interruption:
+        print(f"rank {rank}: {interruption}", file=sys.stderr)
+        return 0
+    if seen := wanted.get("seen"):
+        Path(seen, f"{rank}.json").write_text(json.dumps(store.log))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

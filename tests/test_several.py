@@ -1,0 +1,167 @@
+"""Several processes against one: the same rows, the same losses, the same files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from kvae.config import override
+from kvae.model import KmerVAE
+from kvae.training.processes import Processes
+from kvae.training.sharing import share
+from kvae.training.split import split_rows
+from small import MemoryStore, small_model, small_run
+from training_runs import checkpoint, lines, run
+
+HERE = Path(__file__).parent
+
+
+def several(
+    output: Path, *, size: int = 2, code: int = 0, **wanted: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `one_of_several` in several processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    argument = json.dumps({"output": str(output), **wanted})
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node", str(size), str(HERE / "one_of_several.py"), argument],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCHELASTIC_ERROR_FILE": os.devnull},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode != 0) == (code != 0), done.stderr
+    return done
+
+
+def assert_same_losses(one: Path, other: Path, validation: float = 0.01) -> None:
+    """Metrics of training within rounding, and of validation within what comes of it.
+
+    The bias of a layer before BatchNorm has no effect and no gradient but rounding,
+    which Adam makes steps of; the running means follow it a few steps late. So the
+    noise of validation grows with the learning rate, in one process as in several.
+    """
+    assert [record["epoch"] for record in lines(one)] == [r["epoch"] for r in lines(other)]
+    for a, b in zip(lines(one), lines(other), strict=True):
+        assert b["train"] == pytest.approx(a["train"], rel=1e-4, abs=1e-7)
+        assert b["validation"].keys() == a["validation"].keys()
+        assert b["validation"]["loss"] == pytest.approx(a["validation"]["loss"], rel=validation)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        # Every random number and optional term that there is, parts of unequal size.
+        (
+            2,
+            {
+                "epochs": 3,
+                "batch_size": 15,
+                "encoder.input_dropout": 0.2,
+                "loss.cosine_weight": 1.0,
+                "loss.zero_penalty": 1.0,
+            },
+        ),
+        # Batches with fewer rows than there are processes.
+        (3, {"epochs": 1, "batch_size": 2, "lr": 1e-7}),
+    ],
+)
+def test_several_processes_are_as_good_as_one(
+    store: MemoryStore, tmp_path: Path, size: int, changes: dict[str, Any]
+) -> None:
+    run(store, tmp_path / "one", config=override(small_run(), changes))
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    several(tmp_path / "several", size=size, changes=changes, seen=str(seen))
+    slow = changes.get("lr") == 1e-7
+    assert_same_losses(tmp_path / "one", tmp_path / "several", 1e-4 if slow else 0.01)
+    for name in ("config.json", "split.json"):
+        contents = [(tmp_path / run_ / name).read_bytes() for run_ in ("one", "several")]
+        assert contents[0] == contents[1]
+    facts = json.loads((tmp_path / "several" / "environment.json").read_text())
+    assert facts["processes"] == size
+    assert checkpoint(tmp_path / "one")[0].keys() == checkpoint(tmp_path / "several")[0].keys()
+    assert len(list((tmp_path / "several" / "tensorboard").iterdir())) == 1
+
+    # Every row was read once for the baselines and once in every epoch.
+    logs = [json.loads(path.read_text()) for path in sorted(seen.iterdir())]
+    assert len(logs) == size
+    counts = Counter(row for log in logs for rows in log for row in rows)
+    assert counts == {row: changes["epochs"] + 1 for row in range(len(store))}
+    shares = [sum(map(len, log)) for log in logs]
+    assert max(shares) < 0.7 * sum(shares)
+    assert len(split_rows(store, 0.1, seed=0).train) % 2 == 1
+
+
+def test_a_run_of_several_stops_together_and_goes_on_in_any_number(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    run(store, tmp_path / "whole", epochs=3)
+    folder = tmp_path / "run"
+    # Only the second process is told to stop, after its scan and within an epoch.
+    done = several(folder, changes={"epochs": 3}, stop=[1, 10])
+    assert done.stderr.count("--resume goes on from there") == 2
+    (file,) = (folder / "checkpoints").iterdir()
+    assert "-step-" in file.name
+    several(folder, changes={"epochs": 2}, resume=True)
+    assert len(lines(folder)) == 2
+    run(store, folder, epochs=3, resume=True)
+    assert_same_losses(tmp_path / "whole", folder)
+
+
+def test_what_is_wrong_for_one_process_stops_all(tmp_path: Path) -> None:
+    done = several(tmp_path / "bad", code=1, spoil=1)
+    told = [line for line in done.stderr.splitlines() if line.startswith("rank ")]
+    assert len(told) == 2
+    assert all("features are not finite" in line for line in told)
+    assert not (tmp_path / "bad").exists()
+    done = several(tmp_path / "nan", code=1, changes={"lr": 1e30})
+    told = [line for line in done.stderr.splitlines() if line.startswith("rank ")]
+    assert len(told) == 2
+    assert all("loss became" in line for line in told)
+
+
+def test_the_parts_of_a_batch_are_all_of_it() -> None:
+    for size in (1, 2, 3, 7):
+        for n in (0, 1, 2, 5, 16, 17):
+            parts = [list(range(n))[Processes(rank, size).part(n)] for rank in range(size)]
+            assert [i for part in parts for i in part] == list(range(n))
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_one_process_keeps_its_layers(store: MemoryStore) -> None:
+    model = KmerVAE(small_model(), store.layout)
+    share(model, Processes())
+    kinds = {type(m) for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.Dropout)}
+    assert kinds == {nn.BatchNorm1d, nn.Dropout}
+
+
+def test_the_loss_of_a_batch_is_that_of_its_parts(store: MemoryStore) -> None:
+    """Where the parts know how much there is in all: presence differs between them."""
+    model = KmerVAE(small_model(), store.layout).eval()
+    x_BF = torch.from_numpy(store.data[:9])
+    noise_BL = torch.randn(9, 12)
+    whole = model.elbo(x_BF, noise_BL=noise_BL)
+    counts: list[torch.Tensor] = []
+
+    def note(count: torch.Tensor) -> torch.Tensor:
+        counts.append(count)
+        return count
+
+    for part in (slice(0, 2), slice(2, 9)):
+        model.elbo(x_BF[part], noise_BL=noise_BL[part], pool=note)
+    total = counts[0] + counts[1]
+    losses = [
+        model.elbo(x_BF[part], noise_BL=noise_BL[part], pool=lambda _: total).loss
+        for part in (slice(0, 2), slice(2, 9))
+    ]
+    assert torch.stack(losses).sum().item() == pytest.approx(whole.loss.item(), rel=1e-6)
