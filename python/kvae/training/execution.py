@@ -24,6 +24,7 @@ from kvae.training.checkpoint import (
     restore_scaler,
 )
 from kvae.training.keeping import Keeper
+from kvae.training.memory import memory_advice
 from kvae.training.precision import resolve_precision
 from kvae.training.processes import Processes
 from kvae.training.progress import TrainProgress
@@ -129,8 +130,9 @@ class Execution:
         Raises
         ------
         KvaeError
-            For rows or losses that are not finite, and for a checkpoint that is
-            damaged or does not belong to these rows.
+            For rows or losses that are not finite, for a checkpoint that is
+            damaged or does not belong to these rows, and for batches that the
+            device has no memory for.
         TrainingInterrupted
             On SIGINT and SIGTERM, once a checkpoint is written.
         """
@@ -157,7 +159,8 @@ class Execution:
             return self._result(state)
         if self.processes.is_first:
             self._write_start(state, baselines)
-        with self.precision.products():
+        batch_size = self.config.training.batch_size
+        with self.precision.products(), memory_advice(batch_size, self.model, self.device):
             state = self._epochs(trainer, state)
         return self._result(state)
 
