@@ -107,6 +107,9 @@ class Keeper:
         if number or due:
             self._store_within_epoch()
         if number:
+            # A launcher stops the others as soon as one has left, so all stay until the
+            # first has written.
+            self._processes.wait_for_all()
             raise self._interruption(signal.Signals(number))
 
     def epoch_done(self, epoch: int, loss: float) -> None:

@@ -79,6 +79,10 @@ class Processes:
         dist.all_reduce(all_numbers, dist.ReduceOp.MAX)
         return [int(number) for number in all_numbers]
 
+    def wait_for_all(self) -> None:
+        """Return when all have come here."""
+        self.largest(0)
+
     def first_says(self, make: Callable[[], str]) -> str:
         """Let the first process make a text that all get.
 

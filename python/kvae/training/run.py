@@ -35,6 +35,9 @@ def train(
     batch_size: int | None = None,
     lr: float | None = None,
     latent: int | None = None,
+    window: int | None = None,
+    min_length: int | None = None,
+    resample: bool | None = None,
     seed: int | None = None,
     precision: str | None = None,
     compile: bool | None = None,
@@ -65,6 +68,8 @@ def train(
     settings
         Keys of the configuration to values, for example
         ``{"decoder.kind": "lowrank"}``; see `kvae.config.override`.
+    window, min_length, resample
+        How sequences become rows, see `kvae.config.SequencesConfig`.
     epochs, batch_size, lr, latent, seed, precision, compile
         Changes to the preset or configuration; the defaults are those of
         `kvae.config.TrainConfig`.
@@ -107,6 +112,9 @@ def train(
         "training.precision": precision,
         "training.compile": compile,
         "model.latent": latent,
+        "sequences.window": window,
+        "sequences.min_length": min_length,
+        "sequences.resample": resample,
     }
     changes = {**(settings or {})}
     changes |= {key: value for key, value in named.items() if value is not None}
@@ -126,7 +134,13 @@ def train(
         decision = processes.first_says(decide)
         run_config = parse_config(RunConfig, decision[6:], str(folder.config))
         n_threads = max(1, available_threads() // processes_here()) if threads is None else threads
-        source = open_rows(features, k=run_config.model.ks, threads=n_threads)
+        source = open_rows(
+            features,
+            k=run_config.model.ks,
+            cutting=run_config.sequences,
+            seed=run_config.training.seed,
+            threads=n_threads,
+        )
         with torch_threads(n_threads), own_random_state(torch_device):
             execution = Execution(
                 folder, run_config, source, torch_device, n_threads, processes, listener

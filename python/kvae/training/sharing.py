@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from kvae.training.processes import Processes
 
@@ -94,4 +93,24 @@ def share_gradients(model: nn.Module, loss: Tensor, processes: Processes) -> Ten
 
 def _sum(x_BH: Tensor) -> Tensor:
     """Sum of all processes' rows, through which gradients flow back to each."""
-    return cast(Tensor, all_reduce(x_BH.sum(dim=0)))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Sum.apply(x_BH.sum(dim=0)))
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes.
+
+    Every process's result is made of every process's input, so an input's gradient
+    is the sum of what comes back in all of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_H: Tensor) -> Tensor:
+        total_H = x_H.clone()
+        dist.all_reduce(total_H)
+        return total_H
+
+    @staticmethod
+    def backward(ctx: Any, *gradients_H: Tensor) -> Tensor:
+        total_H = gradients_H[0].clone()
+        dist.all_reduce(total_H)
+        return total_H

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kvae.errors import KvaeError
 from kvae.loading import Batch, BatchLoader, Indices, RowSource, describe_row
+from kvae.resampling import ResampledRows
 from kvae.training.batches import shuffled, split_batches
 from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.metrics import EpochSums
@@ -190,6 +191,8 @@ class Trainer:
     ) -> tuple[dict[str, float], int]:
         """Metrics of an epoch, and the rows that were trained on for them just now."""
         self.model.train()
+        if isinstance(self._source, ResampledRows):
+            self._source.redraw(epoch)
         sums = self._sums = self._new_sums(beta)
         if self.position:
             sums.restore(self._restored, self.device)
@@ -241,6 +244,8 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, epoch: int, beta: float, boundary: Callable[[], None]) -> dict[str, float]:
         self.model.eval()
+        if isinstance(self._source, ResampledRows):
+            self._source.restore()
         sums = self._new_sums(beta, at_thresholds=True)
         guard = _LossGuard(self._source)
         generator = torch.Generator(self.device)
