@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kvae import defaults
 from kvae.atomic import atomic_output
+from kvae.config import SequencesConfig
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
@@ -108,8 +109,9 @@ def encode(
     run
         A run folder, or a ``model.safetensors``.
     features
-        A feature file; sequence files and folders, whose rows are computed
-        without being stored; or an object with rows such as a `kvae.FeatureStore`.
+        A feature file; sequence files and folders, which are cut as those of the
+        run were, and whose rows are computed without being stored; or an object
+        with rows such as a `kvae.FeatureStore`.
     output
         File to write: ``.arrow``, ``.parquet``, ``.npz``, ``.tsv`` or ``.tsv.gz``.
         It holds ``id``, ``source``, ``start``, ``end``, ``length`` and ``latent``
@@ -145,10 +147,8 @@ def encode(
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
     torch_device = resolve_device(device)
     folder = RunFolder(run)
-    file = folder.path if folder.path.is_file() else folder.model
-    # Without a model there is nothing to encode with: loading says why.
-    k = read_model_config(file).ks if file.exists() else DEFAULT_KS
-    source = open_rows(features, k=k, threads=threads)
+    k, cutting = _kind_of_rows(folder)
+    source = open_rows(features, k=k, cutting=cutting, threads=threads)
     model = folder.load_model(source.layout).to(torch_device)
     with torch_threads(threads):
         batches = _posteriors(model, source, batch_size, torch_device, progress)
@@ -159,6 +159,17 @@ def encode(
         for rows, mean_BL, log_var_BL in batches:
             mean[rows], log_var[rows] = mean_BL, log_var_BL
     return (mean, log_var) if with_logvar else mean
+
+
+def _kind_of_rows(folder: RunFolder) -> tuple[Sequence[int], SequencesConfig]:
+    """Return the k-mers of a model's rows, and how sequences were cut to train it."""
+    if folder.path.is_file():
+        return read_model_config(folder.path).ks, SequencesConfig()
+    if not folder.is_run:
+        # There is nothing to encode with: loading the model will say so.
+        return DEFAULT_KS, SequencesConfig()
+    config = folder.read_config()
+    return config.model.ks, config.sequences.model_copy(update={"resample": False})
 
 
 @torch.inference_mode()

@@ -14,8 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kvae.config import SequencesConfig
 from kvae.device_rows import DeviceRows, PackedSequences
+from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
+from kvae.resampling import open_resampled
 from kvae.sequences import is_feature_file, open_sequences
 from kvae.store import FeatureStore
 
@@ -215,31 +218,53 @@ def describe_row(source: RowSource, row: int) -> str:
 
 
 def open_rows(
-    features: Features, *, k: Sequence[int] = DEFAULT_KS, threads: int | None = None
+    features: Features,
+    *,
+    k: Sequence[int] = DEFAULT_KS,
+    cutting: SequencesConfig | None = None,
+    seed: int = 0,
+    threads: int | None = None,
 ) -> RowSource:
     """Open what rows come from; an object with rows is returned as it is.
 
     Parameters
     ----------
     features
-        A feature file; or sequence files and folders, which are read into memory
-        and cut as `kvae.featurize` does by default; or an object with rows.
+        A feature file; or sequence files and folders, which are read into memory;
+        or an object with rows.
     k
         The k-mer blocks of the rows of sequences.
+    cutting
+        How sequences become rows, as `kvae.featurize` does by default where omitted.
+    seed
+        Decides which windows are drawn, if any are.
     threads
         To read sequences with.
 
     Raises
     ------
     KvaeError
-        For files that are neither, or damaged.
+        For files that are neither, or damaged, and for windows to be drawn from
+        what is no sequence.
     """
+    cutting = cutting or SequencesConfig()
+    paths: list[str | Path]
     if isinstance(features, str | Path):
-        if is_feature_file(features):
-            return FeatureStore(features)
-        return open_sequences(features, k=k, threads=threads)
-    if isinstance(features, Sequence):
-        if len(features) == 1:
-            return open_rows(features[0], k=k, threads=threads)
-        return open_sequences(features, k=k, threads=threads)
-    return features
+        paths = [features]
+    elif isinstance(features, Sequence):
+        paths = list(features)
+    else:
+        return features
+    if len(paths) == 1 and is_feature_file(paths[0]):
+        if cutting.resample:
+            raise KvaeError(
+                f"{paths[0]}: windows are drawn from sequences, and a feature file holds rows: "
+                "give sequence files, or leave --resample out"
+            )
+        return FeatureStore(paths[0])
+    window, min_length = cutting.window, cutting.min_length
+    if cutting.resample:
+        return open_resampled(
+            paths, k=k, window=window, min_length=min_length, seed=seed, threads=threads
+        )
+    return open_sequences(paths, k=k, window=window, min_length=min_length, threads=threads)

@@ -53,8 +53,8 @@ def encode(
     """Write the latent of every row: the means of its posterior.
 
     Rows keep the order of the features, with their record, source file and
-    position beside them. Sequences are cut into rows as kvae featurize does by
-    default, and no feature file is written.
+    position beside them. Sequences are cut into rows as those that the model was
+    trained on, and no feature file is written.
     """
     from kvae.cli.reporting import TerminalProgress
     from kvae.encoding import encode as run_encoding

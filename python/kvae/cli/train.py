@@ -9,9 +9,11 @@ import typer
 
 from kvae import defaults
 from kvae.cli.common import MACHINE, OUTPUT, Device, Force, Quiet, Threads
+from kvae.featurizing import DEFAULT_MIN_LENGTH, DEFAULT_WINDOW
 
 MODEL = "Model"
 TRAINING = "Training"
+SEQUENCES = "Sequences"
 
 
 def train(
@@ -56,6 +58,31 @@ def train(
         int | None,
         typer.Option(help="Latent units.", show_default="the preset's", rich_help_panel=MODEL),
     ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut sequences into windows of this many letters; 0 makes each one row.",
+            show_default=str(DEFAULT_WINDOW),
+            rich_help_panel=SEQUENCES,
+        ),
+    ] = None,
+    min_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Leave shorter sequences out.",
+            show_default=str(DEFAULT_MIN_LENGTH),
+            rich_help_panel=SEQUENCES,
+        ),
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample",
+            help="Draw the windows of training rows anew for every epoch, from --min-length to "
+            "twice --window letters long.",
+            rich_help_panel=SEQUENCES,
+        ),
+    ] = False,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -150,6 +177,9 @@ def train(
                 batch_size=batch_size,
                 lr=lr,
                 latent=latent,
+                window=window,
+                min_length=min_length,
+                resample=resample or None,
                 seed=seed,
                 precision=precision,
                 compile=compile,

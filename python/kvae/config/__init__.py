@@ -30,7 +30,7 @@ from kvae.config.readouts import (
     PretrainedReadout,
     ReadoutConfig,
 )
-from kvae.config.run import LossConfig, RunConfig, TrainConfig
+from kvae.config.run import LossConfig, RunConfig, SequencesConfig, TrainConfig
 
 __all__ = [
     "AutoencoderConfig",
@@ -52,6 +52,7 @@ __all__ = [
     "PretrainedReadout",
     "ReadoutConfig",
     "RunConfig",
+    "SequencesConfig",
     "SparseBranchConfig",
     "TrainConfig",
     "override",

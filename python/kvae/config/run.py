@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kvae import defaults
 from kvae.config.base import Fraction, Frozen, NonNegative, Positive
 from kvae.config.model import ModelConfig
+from kvae.featurizing import DEFAULT_MIN_LENGTH, DEFAULT_WINDOW
 
 
 class LossConfig(Frozen):
@@ -79,6 +80,33 @@ class TrainConfig(Frozen):
     compile: bool | None = None
 
 
+class SequencesConfig(Frozen):
+    """How sequence files become rows; feature files hold rows already.
+
+    ``window`` and ``min_length`` are those of `kvae.featurize`. With
+    ``resample`` training rows are windows drawn anew for every epoch, of lengths
+    from ``min_length`` to twice ``window``.
+    """
+
+    window: Annotated[int, Field(ge=0, lt=2**31)] = DEFAULT_WINDOW
+    min_length: Annotated[int, Field(ge=0, lt=2**31)] = DEFAULT_MIN_LENGTH
+    resample: bool = False
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.resample and self.window < 100:
+            raise ValueError(
+                f"resample draws windows of up to twice window, which is {self.window}: give a "
+                "window of 100 or more"
+            )
+        if self.resample and self.min_length > 2 * self.window:
+            raise ValueError(
+                "resample draws windows between min_length and twice window: give a smaller "
+                "min_length or a larger window"
+            )
+        return self
+
+
 class RunConfig(Frozen):
     """All of a run's ``config.json``."""
 
@@ -87,6 +115,7 @@ class RunConfig(Frozen):
     model: ModelConfig
     loss: LossConfig = LossConfig()
     training: TrainConfig = TrainConfig()
+    sequences: SequencesConfig = SequencesConfig()
 
     @model_validator(mode="after")
     def _check_loss(self) -> Self:
