@@ -63,10 +63,10 @@ def main(wanted: dict[str, Any]) -> int:
             progress=TrainProgress(),
         )
     except KvaeError as error:
-        print(f"rank {rank}: {error}", file=sys.stderr)
+        sys.stderr.write(f"rank {rank}: {error}\n")
         return 1
     except TrainingInterrupted as interruption:
-        print(f"rank {rank}: {interruption}", file=sys.stderr)
+        sys.stderr.write(f"rank {rank}: {interruption}\n")
         return 0
     if seen := wanted.get("seen"):
         Path(seen, f"{rank}.json").write_text(json.dumps(store.log))

@@ -120,14 +120,11 @@ def test_a_run_of_several_stops_together_and_goes_on_in_any_number(
 
 def test_what_is_wrong_for_one_process_stops_all(tmp_path: Path) -> None:
     done = several(tmp_path / "bad", code=1, spoil=1)
-    told = [line for line in done.stderr.splitlines() if line.startswith("rank ")]
-    assert len(told) == 2
-    assert all("features are not finite" in line for line in told)
+    # Both write to one stream at the same time: a line of one may begin within the other's.
+    assert done.stderr.count("features are not finite") == 2
     assert not (tmp_path / "bad").exists()
     done = several(tmp_path / "nan", code=1, changes={"lr": 1e30})
-    told = [line for line in done.stderr.splitlines() if line.startswith("rank ")]
-    assert len(told) == 2
-    assert all("loss became" in line for line in told)
+    assert done.stderr.count("the loss became") == 2
 
 
 def test_the_parts_of_a_batch_are_all_of_it() -> None:
