@@ -97,28 +97,6 @@ pub fn featurize_into(
     });
 }
 
-/// ln(count / total + pseudocount) of rows of counts, `width` in each.
-///
-/// # Panics
-/// If there is not one total per row.
-pub fn log_frequencies(
-    counts: &[u32],
-    width: usize,
-    totals: &[u64],
-    threads: NonZeroUsize,
-    backend: Backend,
-) -> Vec<f32> {
-    assert_eq!(counts.len(), width * totals.len(), "one total per row");
-    let rows: Vec<(&[u32], u64)> = counts.chunks(width).zip(totals.iter().copied()).collect();
-    let mut logarithms = zeros(counts.len());
-    fill(&mut logarithms, &rows, threads, Vec::new, |wide, &(counts, total), row| {
-        wide.clear();
-        wide.extend(counts.iter().copied().map(u64::from));
-        backend.log_frequencies(wide, total, row);
-    });
-    logarithms
-}
-
 /// Has the row of every item in `array` written by some thread, each with
 /// tools of its own.
 pub(crate) fn fill<Item: Sync, T: Send, Tools>(

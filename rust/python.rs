@@ -13,8 +13,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use numpy::{
-    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyUntypedArrayMethods,
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::import_exception;
@@ -198,23 +197,12 @@ fn featurize_sequences<'py>(
     matrix(&rows.into_pyarray(py), shape)
 }
 
-#[pyfunction]
-fn log_frequencies<'py>(
-    py: Python<'py>,
-    counts: PyReadonlyArray2<'py, u32>,
-    totals: PyReadonlyArray1<'py, u64>,
-    threads: Option<i64>,
-) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let backend = Backend::active()?;
-    let (rows, width) = (counts.shape()[0], counts.shape()[1]);
-    let (counts, totals) = (counts.as_slice()?, totals.as_slice()?);
-    if totals.len() != rows {
-        let message = format!("{rows} rows of counts need as many totals, not {}", totals.len());
-        return Err(KvaeError::new_err(message));
-    }
-    let threads = threads_or_all(threads)?;
-    let logarithms = py.detach(|| memory::log_frequencies(counts, width, totals, threads, backend));
-    matrix(&logarithms.into_pyarray(py), [rows, width])
+fn gaps(
+    starts: &PyReadonlyArray1<'_, u32>,
+    lengths: &PyReadonlyArray1<'_, u32>,
+) -> PyResult<Vec<Gap>> {
+    let gaps = starts.as_slice()?.iter().zip(lengths.as_slice()?);
+    Ok(gaps.map(|(&start, &length)| Gap { start, length }).collect())
 }
 
 /// Letters of packed sequences: `offsets` and `gap_offsets` say where each
@@ -231,12 +219,7 @@ fn unpack<'py>(
     gap_offsets: PyReadonlyArray1<'py, i32>,
 ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
     let (packed, offsets, lengths) = (packed.as_slice()?, offsets.as_slice()?, lengths.as_slice()?);
-    let gaps: Vec<Gap> = gap_starts
-        .as_slice()?
-        .iter()
-        .zip(gap_lengths.as_slice()?)
-        .map(|(&start, &length)| Gap { start, length })
-        .collect();
+    let gaps = gaps(&gap_starts, &gap_lengths)?;
     let gap_offsets = gap_offsets.as_slice()?;
     let unpack_one = |i: usize| {
         let bytes = packed.get(*offsets.get(i)? as usize..*offsets.get(i + 1)? as usize)?;
@@ -342,7 +325,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(count_kmers, module)?)?;
     module.add_function(wrap_pyfunction!(featurize_sequences, module)?)?;
-    module.add_function(wrap_pyfunction!(log_frequencies, module)?)?;
     module.add_function(wrap_pyfunction!(unpack, module)?)?;
     module.add_function(wrap_pyfunction!(featurize, module)?)?;
     module.add_class::<row_file::PyRowFile>()

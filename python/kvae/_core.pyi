@@ -59,9 +59,6 @@ def featurize_sequences(
     threads: int | None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]: ...
-def log_frequencies(
-    counts: NDArray[np.uint32], totals: NDArray[np.uint64], threads: int | None
-) -> NDArray[np.float32]: ...
 def unpack(
     packed: NDArray[np.uint8],
     offsets: NDArray[np.int64],

@@ -239,7 +239,7 @@ def open_rows(
     seed
         Decides which windows are drawn, if any are.
     threads
-        To read sequences with.
+        To read sequences and gather rows with.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def open_rows(
                 f"{paths[0]}: windows are drawn from sequences, and a feature file holds rows: "
                 "give sequence files, or leave --resample out"
             )
-        return FeatureStore(paths[0])
+        return FeatureStore(paths[0], threads=threads)
     window, min_length = cutting.window, cutting.min_length
     if cutting.resample:
         return open_resampled(

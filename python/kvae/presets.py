@@ -17,6 +17,7 @@ from kvae.config import (
     LossConfig,
     LowRankReadout,
     ModelConfig,
+    ReadoutConfig,
     SparseBranchConfig,
 )
 from kvae.errors import KvaeError
@@ -88,39 +89,31 @@ _DEEP = Preset(
     loss=LossConfig(),
 )
 
-# A gate beside the values, each with a pathway of its own; 18,725,643 parameters.
-_SLIM = Preset(
-    model=ModelConfig(
-        encoder=EncoderConfig(branches=_BRANCHES, shared=(512,)),
-        latent=256,
-        decoder=DecoderConfig(
-            shared=_SHARED,
-            sparse=SparseBranchConfig(
-                value_hidden=(512, 1024), gate_hidden=(256, 512), readout=DenseReadout()
-            ),
-            dense=_DENSE,
-        ),
-        output_space="log",
-    ),
-    loss=LossConfig(),
-)
 
-# A bottleneck before each of the wide outputs; 8,830,475 parameters.
-_LOWRANK = Preset(
-    model=ModelConfig(
-        encoder=EncoderConfig(branches=_BRANCHES, shared=(512,)),
-        latent=512,
-        decoder=DecoderConfig(
-            shared=_SHARED,
-            sparse=SparseBranchConfig(
-                value_hidden=(512, 1024), gate_hidden=(256, 512), readout=LowRankReadout(rank=128)
+def _gated(latent: int, readout: ReadoutConfig) -> Preset:
+    """Values and gate in log space, each with a pathway of its own."""
+    return Preset(
+        model=ModelConfig(
+            encoder=EncoderConfig(branches=_BRANCHES, shared=(512,)),
+            latent=latent,
+            decoder=DecoderConfig(
+                shared=_SHARED,
+                sparse=SparseBranchConfig(
+                    value_hidden=(512, 1024), gate_hidden=(256, 512), readout=readout
+                ),
+                dense=_DENSE,
             ),
-            dense=_DENSE,
+            output_space="log",
         ),
-        output_space="log",
-    ),
-    loss=LossConfig(),
-)
+        loss=LossConfig(),
+    )
+
+
+# A gate beside the values: 18,725,643 parameters.
+_SLIM = _gated(256, DenseReadout())
+
+# A bottleneck before each of the wide outputs: 8,830,475 parameters.
+_LOWRANK = _gated(512, LowRankReadout(rank=128))
 
 # Gated embedding dot product with linear 7-mer frequencies: 6,954,379 parameters.
 _DOT = Preset(

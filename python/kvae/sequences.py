@@ -88,7 +88,7 @@ def open_sequences(
             threads,
             progress,
         )
-        return FeatureStore(path, name=paths[0] if paths else None)
+        return FeatureStore(path, name=paths[0] if paths else None, threads=threads)
 
 
 @contextmanager

@@ -60,6 +60,8 @@ class FeatureStore:
         A file that `kvae.featurize` wrote.
     name
         What messages call it, and what its `path` says; the path where omitted.
+    threads
+        To gather rows with; all CPUs that this process may use, by default.
 
     Raises
     ------
@@ -74,7 +76,11 @@ class FeatureStore:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, name: str | os.PathLike[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | os.PathLike[str] | None = None,
+        threads: int | None = None,
     ) -> None:
         self.path = Path(path if name is None else name)
         self._check_readable(Path(path))
@@ -101,7 +107,7 @@ class FeatureStore:
             raise self._error("has no rows: featurize again")
         self._stored = self._open_rows()
         # Opened now: the path may lead to another file later.
-        self._file = _core.RowFile(path, self.layout.ks)
+        self._file = _core.RowFile(path, self.layout.ks, threads)
 
     def _check_readable(self, path: Path) -> None:
         """Let the operating system say what is wrong, which Arrow words for programmers."""

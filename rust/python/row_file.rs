@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use numpy::{PyArray2, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use super::{KvaeError, fill_out, naturals, threads_or_all};
+use super::{KvaeError, fill_out, gaps, naturals, threads_or_all};
 use crate::layout::Layout;
-use crate::packed::Gap;
 use crate::row_file::{CountBlock, Counted, RowFile, Stretch};
 use crate::simd::Backend;
 
@@ -120,12 +119,7 @@ impl PyRowFile {
                 Stretch { offset, letters, gaps }
             })
             .collect();
-        let gaps: Vec<Gap> = gap_starts
-            .as_slice()?
-            .iter()
-            .zip(gap_lengths.as_slice()?)
-            .map(|(&start, &length)| Gap { start, length })
-            .collect();
+        let gaps = gaps(&gap_starts, &gap_lengths)?;
         fill_out(out, [rows, self.layout.n_fields()], |rows| {
             py.detach(|| {
                 let (file, threads) = (&self.file, self.threads);

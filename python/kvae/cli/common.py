@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kvae import defaults
+
 INPUT = "Input"
 OUTPUT = "Output"
+MODEL = "Model"
+TRAINING = "Training"
 MACHINE = "Machine"
 
 Threads = Annotated[
@@ -33,6 +38,53 @@ Force = Annotated[
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Design: outline, deep, slim, lowrank or dot.",
+        show_default=defaults.PRESET,
+        rich_help_panel=MODEL,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML or JSON file with what differs from its preset; a run's config.json is one.",
+        rich_help_panel=MODEL,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one key of the configuration, such as decoder.kind=lowrank or "
+        "loss.beta=2; may be repeated.",
+        rich_help_panel=MODEL,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Rows per step.", show_default=str(defaults.BATCH_SIZE), rich_help_panel=TRAINING
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Learning rate at the start; halved when the validation loss stalls.",
+        show_default=f"{defaults.LR:g}",
+        rich_help_panel=TRAINING,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Decides initial weights, split, order and noise.",
+        show_default=str(defaults.SEED),
+        rich_help_panel=TRAINING,
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=OUTPUT)]
 

@@ -8,9 +8,17 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import INPUT, OUTPUT, Device, Quiet, Threads
-
-TRAINING = "Training"
+from kvae.cli.common import (
+    INPUT,
+    OUTPUT,
+    TRAINING,
+    BatchSize,
+    Device,
+    LearningRate,
+    Quiet,
+    Seed,
+    Threads,
+)
 
 
 def compare(
@@ -43,28 +51,9 @@ def compare(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Rows per step.", show_default=str(defaults.BATCH_SIZE), rich_help_panel=TRAINING
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate at the start.",
-            show_default=f"{defaults.LR:g}",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Decides initial weights, split, order and noise.",
-            show_default=str(defaults.SEED),
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    seed: Seed = None,
     rows: Annotated[
         int | None,
         typer.Option(

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kvae import defaults
-from kvae.cli.common import OUTPUT, Force, Quiet
-
-MODEL = "Model"
+from kvae.cli.common import OUTPUT, Config, Force, Preset, Quiet, Settings
 
 
 def graph(
@@ -28,29 +25,9 @@ def graph(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Design: outline, deep, slim, lowrank or dot.",
-            show_default=defaults.PRESET,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML or JSON file with what differs from its preset.", rich_help_panel=MODEL
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change one key of the configuration; may be repeated.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    preset: Preset = None,
+    config: Config = None,
+    settings: Settings = None,
     table: Annotated[
         bool,
         typer.Option(

@@ -8,11 +8,24 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import MACHINE, OUTPUT, Device, Force, Quiet, Threads
+from kvae.cli.common import (
+    MACHINE,
+    MODEL,
+    OUTPUT,
+    TRAINING,
+    BatchSize,
+    Config,
+    Device,
+    Force,
+    LearningRate,
+    Preset,
+    Quiet,
+    Seed,
+    Settings,
+    Threads,
+)
 from kvae.featurizing import DEFAULT_MIN_LENGTH, DEFAULT_WINDOW
 
-MODEL = "Model"
-TRAINING = "Training"
 SEQUENCES = "Sequences"
 
 
@@ -29,31 +42,9 @@ def train(
         Path,
         typer.Option("--output", "-o", help="Folder for the run.", rich_help_panel=OUTPUT),
     ] = Path("run"),
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Design: outline, deep, slim, lowrank or dot.",
-            show_default=defaults.PRESET,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML or JSON file with what differs from its preset; a run's config.json is one.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change one key of the configuration, such as decoder.kind=lowrank or "
-            "loss.beta=2; may be repeated.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    preset: Preset = None,
+    config: Config = None,
+    settings: Settings = None,
     latent: Annotated[
         int | None,
         typer.Option(help="Latent units.", show_default="the preset's", rich_help_panel=MODEL),
@@ -91,28 +82,9 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Rows per step.", show_default=str(defaults.BATCH_SIZE), rich_help_panel=TRAINING
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate at the start; halved when the validation loss stalls.",
-            show_default=f"{defaults.LR:g}",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Decides initial weights, split, order and noise.",
-            show_default=str(defaults.SEED),
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    seed: Seed = None,
     device: Device = "auto",
     precision: Annotated[
         str | None,
