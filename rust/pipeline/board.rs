@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cut::{Cutter, Planned};
 use super::group::Group;
+use super::open_file::{FileStep, OpenFile};
 use super::{Flush, Progress, Sink, Summary};
 use crate::error::{Error, Result};
 use crate::input::compression::Blocks;
@@ -66,9 +67,7 @@ pub(super) enum Job<'a> {
 
 /// What the cutter is to take next.
 pub(super) enum Step {
-    Chunk(Parsed),
-    EndFile(Result<Vec<String>>),
-    SkipFile,
+    OfFile(FileStep),
     Finish,
 }
 
@@ -118,40 +117,6 @@ pub(super) enum Done<'a> {
     Failed(Error),
 }
 
-enum Reader {
-    Idle(Box<TextReader>),
-    /// A worker has it, or opens the file.
-    Busy,
-    /// At the end, with what the reader said.
-    Ended(Result<Vec<String>>),
-    /// The file is left out.
-    Skipped,
-}
-
-enum RunState {
-    Packed(Blocks),
-    Inflating,
-    Text(Result<TextBuffer>),
-}
-
-enum ChunkState {
-    Text(Chunk),
-    Parsing,
-    Parsed(Parsed),
-}
-
-/// A file that is being read.
-struct File {
-    reader: Reader,
-    /// Runs of blocks, which become chunks.
-    runs: VecDeque<RunState>,
-    /// Number of the first of `runs` within the file.
-    first_run: usize,
-    chunks: VecDeque<ChunkState>,
-    /// Number of the first of `chunks` within the file.
-    first_chunk: usize,
-}
-
 /// A batch that is being filled.
 struct Batch {
     groups: Vec<Option<Group>>,
@@ -167,7 +132,7 @@ impl Batch {
 
 struct State<'a> {
     /// Files that are being read, in order, the first being cut.
-    files: VecDeque<File>,
+    files: VecDeque<OpenFile>,
     first_file: usize,
     /// Missing while a worker has it, and once it has finished.
     cutter: Option<Box<Cutter<'a>>>,
@@ -290,11 +255,11 @@ impl<'a> Board<'a> {
         }
         let step = if let Some(file) = state.files.front_mut() {
             let step = file.next_step()?;
-            if !matches!(step, Step::Chunk(_)) {
+            if !matches!(step, FileStep::Chunk(_)) {
                 state.files.pop_front();
                 state.first_file += 1;
             }
-            step
+            Step::OfFile(step)
         } else if state.first_file == self.skipped.len() {
             Step::Finish
         } else {
@@ -306,7 +271,7 @@ impl<'a> Board<'a> {
     fn read(&self, state: &mut State<'a>) -> Option<Job<'a>> {
         for (i, file) in state.files.iter_mut().enumerate() {
             let room = if i == 0 { CHUNKS_AHEAD + self.threads } else { CHUNKS_AHEAD };
-            if file.runs.len() + file.chunks.len() < room
+            if file.pending() < room
                 && let Some(reader) = file.take_reader()
             {
                 return Some(Job::Read { source: state.first_file + i, reader: Some(reader) });
@@ -315,90 +280,12 @@ impl<'a> Board<'a> {
         while state.files.len() <= self.threads {
             let source = state.first_file + state.files.len();
             let is_skipped = *self.skipped.get(source)?;
-            let reader = if is_skipped { Reader::Skipped } else { Reader::Busy };
-            state.files.push_back(File::new(reader));
+            state.files.push_back(OpenFile::new(is_skipped));
             if !is_skipped {
                 return Some(Job::Read { source, reader: None });
             }
         }
         None
-    }
-}
-
-impl File {
-    fn new(reader: Reader) -> Self {
-        Self {
-            reader,
-            runs: VecDeque::new(),
-            first_run: 0,
-            chunks: VecDeque::new(),
-            first_chunk: 0,
-        }
-    }
-
-    /// The reader, if it is there and `wanted`.
-    fn take_reader_if(&mut self, wanted: impl Fn(&TextReader) -> bool) -> Option<Box<TextReader>> {
-        match std::mem::replace(&mut self.reader, Reader::Busy) {
-            Reader::Idle(reader) if wanted(&reader) => Some(reader),
-            other => {
-                self.reader = other;
-                None
-            }
-        }
-    }
-
-    /// The reader, if it may read on: what follows the last blocks goes behind
-    /// their text.
-    fn take_reader(&mut self) -> Option<Box<TextReader>> {
-        let is_joined = self.runs.is_empty();
-        self.take_reader_if(|reader| is_joined || reader.is_blocked())
-    }
-
-    /// The reader and the text of the next blocks, if both are there.
-    fn take_text(&mut self) -> Option<(Box<TextReader>, Result<TextBuffer>)> {
-        let Some(RunState::Text(_)) = self.runs.front() else {
-            return None;
-        };
-        let reader = self.take_reader_if(|_| true)?;
-        self.first_run += 1;
-        match self.runs.pop_front() {
-            Some(RunState::Text(text)) => Some((reader, text)),
-            _ => None,
-        }
-    }
-
-    fn note_piece(&mut self, mut reader: Box<TextReader>, piece: Piece) {
-        match piece {
-            Piece::Chunk(chunk) => self.chunks.push_back(ChunkState::Text(chunk)),
-            Piece::Blocks(blocks) => self.runs.push_back(RunState::Packed(blocks)),
-            Piece::Nothing => {}
-            Piece::End => {
-                self.reader = Reader::Ended(Ok(reader.take_warnings()));
-                return;
-            }
-        }
-        self.reader = Reader::Idle(reader);
-    }
-
-    /// What the cutter can take of this file, which is the first.
-    fn next_step(&mut self) -> Option<Step> {
-        if let Some(ChunkState::Parsed(parsed)) = self.chunks.front_mut() {
-            let parsed = std::mem::take(parsed);
-            self.chunks.pop_front();
-            self.first_chunk += 1;
-            return Some(Step::Chunk(parsed));
-        }
-        if !self.chunks.is_empty() {
-            return None;
-        }
-        match std::mem::replace(&mut self.reader, Reader::Busy) {
-            Reader::Ended(result) => Some(Step::EndFile(result)),
-            Reader::Skipped => Some(Step::SkipFile),
-            other => {
-                self.reader = other;
-                None
-            }
-        }
     }
 }
 
@@ -435,61 +322,63 @@ impl<'a> State<'a> {
     }
 
     fn parse(&mut self) -> Option<Job<'a>> {
-        for (i, file) in self.files.iter_mut().enumerate() {
-            for (j, chunk) in file.chunks.iter_mut().enumerate() {
-                if let ChunkState::Text(_) = chunk
-                    && let ChunkState::Text(text) = std::mem::replace(chunk, ChunkState::Parsing)
-                {
-                    let (source, chunk) = (self.first_file + i, file.first_chunk + j);
-                    return Some(Job::Parse { source, chunk, text });
-                }
-            }
-        }
-        None
+        self.of_files(|file, source| {
+            let (chunk, text) = file.take_chunk()?;
+            Some(Job::Parse { source, chunk, text })
+        })
     }
 
     fn join(&mut self) -> Option<Job<'a>> {
-        for (i, file) in self.files.iter_mut().enumerate() {
-            if let Some((reader, text)) = file.take_text() {
-                return Some(Job::Join { source: self.first_file + i, reader, text });
-            }
-        }
-        None
+        self.of_files(|file, source| {
+            let (reader, text) = file.take_text()?;
+            Some(Job::Join { source, reader, text })
+        })
     }
 
     fn inflate(&mut self) -> Option<Job<'a>> {
-        for (i, file) in self.files.iter_mut().enumerate() {
-            for (j, run) in file.runs.iter_mut().enumerate() {
-                if let RunState::Packed(_) = run
-                    && let RunState::Packed(blocks) = std::mem::replace(run, RunState::Inflating)
-                {
-                    let (source, run) = (self.first_file + i, file.first_run + j);
-                    return Some(Job::Inflate { source, run, blocks });
-                }
-            }
-        }
-        None
+        self.of_files(|file, source| {
+            let (run, blocks) = file.take_blocks()?;
+            Some(Job::Inflate { source, run, blocks })
+        })
+    }
+
+    /// The first job that any file has, in their order.
+    fn of_files(
+        &mut self,
+        job: impl Fn(&mut OpenFile, usize) -> Option<Job<'a>>,
+    ) -> Option<Job<'a>> {
+        let first = self.first_file;
+        self.files.iter_mut().enumerate().find_map(|(i, file)| job(file, first + i))
+    }
+
+    /// A file whose job was done; it is gone if an earlier mistake ended it.
+    fn file(&mut self, source: usize) -> Option<&mut OpenFile> {
+        let i = source.checked_sub(self.first_file)?;
+        self.files.get_mut(i)
     }
 
     fn note(&mut self, done: Done<'a>) {
         match done {
             Done::Read { source, reader, piece, bytes } => {
                 self.progress.bytes_read += bytes;
-                self.files[source - self.first_file].note_piece(reader, piece);
+                if let Some(file) = self.file(source) {
+                    file.put_piece(reader, piece);
+                }
             }
             Done::Inflated { source, run, text } => {
-                // The file is gone if an earlier block of it was corrupt.
-                let file = source.checked_sub(self.first_file).map(|i| &mut self.files[i]);
-                if let Some(file) = file {
-                    file.runs[run - file.first_run] = RunState::Text(text);
+                if let Some(file) = self.file(source) {
+                    file.put_text(run, text);
                 }
             }
             Done::ReadFailed { source, error } => {
-                self.files[source - self.first_file].reader = Reader::Ended(Err(error));
+                if let Some(file) = self.file(source) {
+                    file.fail(error);
+                }
             }
             Done::Parsed { source, chunk, parsed } => {
-                let file = &mut self.files[source - self.first_file];
-                file.chunks[chunk - file.first_chunk] = ChunkState::Parsed(parsed);
+                if let Some(file) = self.file(source) {
+                    file.put_parsed(chunk, parsed);
+                }
             }
             Done::Cut { cutter, planned } => {
                 self.cutter = Some(cutter);

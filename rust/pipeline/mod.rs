@@ -19,6 +19,7 @@
 mod board;
 mod cut;
 mod group;
+mod open_file;
 mod work;
 
 use std::num::NonZeroUsize;

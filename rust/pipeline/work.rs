@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::board::{Board, Done, Job, Step};
 use super::cut::Cutter;
 use super::group::GroupBuilder;
+use super::open_file::FileStep;
 use super::{Plan, Progress, Sink, Summary};
 use crate::error::{Error, Result};
 use crate::input::discover::Source;
@@ -105,11 +106,11 @@ impl<'a> Worker<'_, 'a> {
             Job::Cut { mut cutter, step } => {
                 let mut planned = Vec::new();
                 let result = match step {
-                    Step::Chunk(parsed) => cutter.push(parsed, &mut planned),
-                    Step::EndFile(result) => {
+                    Step::OfFile(FileStep::Chunk(parsed)) => cutter.push(parsed, &mut planned),
+                    Step::OfFile(FileStep::End(result)) => {
                         result.and_then(|warnings| cutter.end_file(warnings, &mut planned))
                     }
-                    Step::SkipFile => {
+                    Step::OfFile(FileStep::Skip) => {
                         cutter.skip_file();
                         Ok(())
                     }
