@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kvae.description import Description, describe
     from kvae.drawing import ModelGraph, graph
     from kvae.encoding import encode
+    from kvae.evaluation import Evaluation, evaluate
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
     from kvae.model import KmerVAE
@@ -29,6 +30,7 @@ __all__ = [
     "Block",
     "Comparison",
     "Description",
+    "Evaluation",
     "FeatureStore",
     "FeaturizeResult",
     "KmerVAE",
@@ -42,6 +44,7 @@ __all__ = [
     "count_kmers",
     "describe",
     "encode",
+    "evaluate",
     "featurize",
     "featurize_sequences",
     "graph",
@@ -55,6 +58,7 @@ _HOME = {
     "Block": "kvae.layout",
     "Comparison": "kvae.comparison",
     "Description": "kvae.description",
+    "Evaluation": "kvae.evaluation",
     "FeatureStore": "kvae.store",
     "FeaturizeResult": "kvae.featurizing",
     "KmerVAE": "kvae.model",
@@ -66,6 +70,7 @@ _HOME = {
     "count_kmers": "kvae.featurizing",
     "describe": "kvae.description",
     "encode": "kvae.encoding",
+    "evaluate": "kvae.evaluation",
     "featurize": "kvae.featurizing",
     "featurize_sequences": "kvae.featurizing",
     "graph": "kvae.drawing",

@@ -18,6 +18,7 @@ from kvae.cli.compare import compare
 from kvae.cli.demo import demo
 from kvae.cli.describe import describe
 from kvae.cli.encode import encode
+from kvae.cli.evaluate import evaluate
 from kvae.cli.featurize import featurize
 from kvae.cli.graph import graph
 from kvae.cli.pretrain import pretrain
@@ -39,6 +40,7 @@ app.command(no_args_is_help=True)(featurize)
 app.command()(train)
 app.command(no_args_is_help=True)(pretrain)
 app.command(no_args_is_help=True)(encode)
+app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(compare)
 app.command()(describe)
 app.command()(graph)

@@ -1,0 +1,460 @@
+"""How well rows are told from what a predictor keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kvae.errors import KvaeError
+from kvae.evaluation.chains import markov_profile
+from kvae.evaluation.compositions import (
+    Composition,
+    batches,
+    halves,
+    has_sequences,
+    read_compositions,
+)
+from kvae.evaluation.presence import (
+    THRESHOLDS,
+    PresenceScore,
+    PresenceSums,
+    largest_absent,
+    presence_probability,
+)
+from kvae.evaluation.profiles import (
+    PSEUDOCOUNT,
+    Background,
+    Predictors,
+    gate_profile,
+    pooled,
+    profile_of,
+)
+from kvae.loading import Indices
+from kvae.model import KmerVAE
+from kvae.model.decoder import Decoded
+from kvae.progress import Progress
+from kvae.store import FeatureStore
+
+__all__ = ["Nats", "ProfileScore", "Reconstruction", "learn_background", "pool_genomes", "score"]
+
+# With fewer genomes than this, the error of a mean is taken over rows.
+_GROUPS = 10
+MODEL, GATE = "model", "model_gate"
+
+
+@dataclass(frozen=True)
+class Nats:
+    """Cross-entropy of counts under a profile.
+
+    Attributes
+    ----------
+    mean
+        Nats per k-mer, all k-mers of all rows together.
+    error
+        Its standard error, over genomes where there are ten or more, else over rows.
+    minus_model
+        The same less the model's, and the standard error of that difference.
+    """
+
+    mean: float
+    error: float
+    minus_model: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ProfileScore:
+    """Scores of a predictor of profiles.
+
+    Attributes
+    ----------
+    own
+        Of rows that the predictor has seen.
+    cross
+        Of the other half of what it has seen, None without sequences.
+    presence
+        By threshold.
+    """
+
+    own: Nats
+    cross: Nats | None
+    presence: dict[str, PresenceScore]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Scores of a model's reconstruction beside those of other predictors.
+
+    Attributes
+    ----------
+    rows, cross_rows
+        Rows scored, and rows scored in halves.
+    learned_from
+        ``reference`` or ``evaluated``: the rows that the mean profile, the correction
+        of the chains, the rates of presence and the constants are from.
+    profiles
+        By predictor.
+    majority, kmer_majority
+        By threshold: presence by the more frequent class of all cells, and by every
+        k-mer's own rate.
+    gate
+        The model's gate at its own threshold, None without one.
+    gate_threshold
+        That threshold.
+    mse
+        By group, the squared error of the model's log frequencies, and of a constant's.
+    """
+
+    rows: int
+    cross_rows: int
+    learned_from: str
+    profiles: dict[str, ProfileScore]
+    majority: dict[str, PresenceScore]
+    kmer_majority: dict[str, PresenceScore]
+    gate: PresenceScore | None
+    gate_threshold: float
+    mse: dict[str, dict[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return asdict(self)
+
+
+@dataclass
+class _Sums:
+    """What is summed of one predictor: presence, and nats row by row."""
+
+    presence: dict[str, PresenceSums] = field(
+        default_factory=lambda: {name: PresenceSums() for name in THRESHOLDS}
+    )
+    own: list[NDArray[np.float64]] = field(default_factory=list)
+    cross: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+def learn_background(
+    store: FeatureStore, rows: Indices, device: torch.device, progress: Progress
+) -> Background:
+    """Learn from rows what the predictors that know no row start from."""
+    total = torch.zeros(store.layout.block("7-mers").size, dtype=torch.float64, device=device)
+    expected, fields = torch.zeros_like(total), torch.zeros(store.layout.n_fields)
+    fields = fields.double().to(device)
+    present = {name: torch.zeros_like(total) for name in THRESHOLDS}
+    progress.begin("background", len(rows))
+    for part in batches(rows):
+        batch = read_compositions(store, part, device)
+        n_B = batch.n
+        total += batch.counts[7].sum(dim=0)
+        expected += (markov_profile(batch.counts[4], 3) * n_B[:, None]).sum(dim=0)
+        fields += batch.x.double().sum(dim=0)
+        for name, threshold in THRESHOLDS.items():
+            most_B1 = largest_absent(n_B, threshold)[:, None]
+            present[name] += (batch.counts[7] > most_B1).sum(dim=0)
+        progress.advance(len(part))
+    return Background(
+        mean=pooled(total),
+        correction=(total + PSEUDOCOUNT) / (expected + PSEUDOCOUNT),
+        present={name: count / len(rows) for name, count in present.items()},
+        fields=fields / len(rows),
+    )
+
+
+def pool_genomes(
+    store: FeatureStore,
+    rows: Indices,
+    genomes: NDArray[np.int64],
+    device: torch.device,
+    progress: Progress,
+) -> Tensor:
+    """Sum the 7-mers of each genome.
+
+    Parameters
+    ----------
+    store, rows
+        What to sum.
+    genomes
+        The genome of each of these rows, from 0, or -1 where it is not known.
+
+    Returns
+    -------
+    Tensor of float32, shape (genomes, 8192)
+        Exact up to 16 million of a k-mer.
+    """
+    size = store.layout.block("7-mers").size
+    pools = torch.zeros(max(int(genomes.max()) + 1, 1), size, device=device)
+    progress.begin("genomes", len(rows))
+    start = 0
+    for part in batches(rows):
+        codes = torch.from_numpy(genomes[start : start + len(part)]).to(device)
+        counts = torch.from_numpy(store.counts(part, 7).astype(np.float32)).to(device)
+        known = codes >= 0
+        pools.index_add_(0, codes[known], counts[known])
+        start += len(part)
+        progress.advance(len(part))
+    return pools
+
+
+@torch.inference_mode()
+def score(
+    model: KmerVAE,
+    store: FeatureStore,
+    rows: Indices,
+    background: Background,
+    *,
+    learned_from: str = "evaluated",
+    pools: Tensor | None = None,
+    genomes: NDArray[np.int64] | None = None,
+    device: torch.device,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Reconstruction, NDArray[np.float32]]:
+    """Score a model and the other predictors on rows, and return the latents too.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode; computes where its weights are.
+    store, rows
+        What to score.
+    background
+        Of `learn_background`.
+    learned_from
+        Which rows that was learned from, to be told.
+    pools, genomes
+        Of `pool_genomes`, and the genome of each row; the pools contain the rows.
+    device
+        Where everything but the model computes.
+    threads
+        To count the k-mers of halves with.
+
+    Returns
+    -------
+    reconstruction, latents
+        The latents are the means, shape (rows, latent units).
+
+    Raises
+    ------
+    KvaeError
+        For features or model outputs that are not finite.
+    """
+    progress = progress or Progress()
+    groups = np.full(len(rows), -1, np.int64) if genomes is None else genomes
+    scorer = _Scorer(model, store, background, Predictors(background, pools), device)
+    in_halves = has_sequences(store)
+    latents = []
+    halved: list[NDArray[np.int64]] = []
+    progress.begin("reconstruction", len(rows))
+    start = 0
+    for part in batches(rows):
+        codes_B = torch.from_numpy(groups[start : start + len(part)]).to(device)
+        whole = read_compositions(store, part, device)
+        latents.append(scorer.whole(whole, codes_B))
+        if in_halves:
+            first, second, kept = halves(store, part, device, threads)
+            scorer.halves(first, second, whole.take(kept), codes_B[kept])
+            halved.append(start + kept.cpu().numpy())
+        start += len(part)
+        progress.advance(len(part))
+    sources = store.source_codes[rows].astype(np.int64)
+    cross = sources[np.concatenate(halved)] if halved else sources[:0]
+    return scorer.result(learned_from, sources, cross), np.concatenate(latents)
+
+
+class _Scorer:
+    """Sums over batches."""
+
+    def __init__(
+        self,
+        model: KmerVAE,
+        store: FeatureStore,
+        background: Background,
+        predictors: Predictors,
+        device: torch.device,
+    ) -> None:
+        self._model = model
+        self._layout = store.layout
+        self._path = store.path
+        self._background = background
+        self._predictors = predictors
+        self._device = device
+        self._sums: dict[str, _Sums] = {}
+        self._own_n: list[NDArray[np.float64]] = []
+        self._cross_n: list[NDArray[np.float64]] = []
+        self._present = dict.fromkeys(THRESHOLDS, 0.0)
+        self._by_kmer = {name: PresenceSums() for name in THRESHOLDS}
+        self._gate: PresenceSums | None = None
+        self._errors: dict[str, NDArray[np.float64]] = {}
+
+    def whole(self, rows: Composition, genomes_B: Tensor) -> NDArray[np.float32]:
+        """Score whole rows; returns their latents."""
+        n_B, counts_BK = rows.n, rows.counts[7]
+        most = {name: largest_absent(n_B, t)[:, None] for name, t in THRESHOLDS.items()}
+        present = {name: counts_BK > most_B1 for name, most_B1 in most.items()}
+        for name, present_BK in present.items():
+            self._present[name] += float(present_BK.sum())
+            rate_K = self._background.present[name].clamp(1e-6, 1.0 - 1e-6)
+            self._by_kmer[name].add(rate_K.expand_as(counts_BK), present_BK)
+        latent_BL, decoded = self._decode(rows.x)
+        for name, profile_BK in self._profiles(rows, decoded, genomes_B, counts_BK):
+            sums = self._sums.setdefault(name, _Sums())
+            sums.own.append(_nats(counts_BK, profile_BK))
+            for which, threshold in THRESHOLDS.items():
+                chance_BK = presence_probability(profile_BK, n_B, threshold)
+                sums.presence[which].add(chance_BK, present[which])
+        self._own_n.append(n_B.cpu().numpy())
+        self._add_gate(decoded, rows)
+        self._add_errors(decoded, rows.x)
+        return latent_BL.cpu().numpy()
+
+    def halves(
+        self, first: Composition, second: Composition, whole: Composition, genomes_B: Tensor
+    ) -> None:
+        """Score each half by what is known of the other."""
+        if len(first.x) == 0:
+            return
+        for seen, scored in ((first, second), (second, first)):
+            _, decoded = self._decode(seen.x)
+            for name, profile_BK in self._profiles(seen, decoded, genomes_B, whole.counts[7]):
+                nats = _nats(scored.counts[7], profile_BK)
+                self._sums[name].cross.append(nats)
+            self._cross_n.append(scored.n.cpu().numpy())
+
+    def _decode(self, x_BF: Tensor) -> tuple[Tensor, Decoded]:
+        home = next(self._model.parameters()).device
+        latent = self._model.inference(x_BF.to(home))
+        decoded = self._model.generative(latent.mean)
+        return latent.mean.float(), decoded
+
+    def _profiles(
+        self, seen: Composition, decoded: Decoded, genomes_B: Tensor, whole_BK: Tensor
+    ) -> Iterator[tuple[str, Tensor]]:
+        profile_BK = profile_of(decoded, self._layout.pseudocount).to(self._device)
+        if not bool(torch.isfinite(profile_BK).all()):
+            raise KvaeError(f"{self._path}: the model decodes numbers that are not finite")
+        yield MODEL, profile_BK
+        gate_BK = gate_profile(decoded)
+        if gate_BK is not None:
+            yield GATE, gate_BK.to(self._device)
+        yield from self._predictors(seen.counts, genomes_B, whole_BK)
+
+    def _add_gate(self, decoded: Decoded, rows: Composition) -> None:
+        """Score the gate as presence at the threshold that it was trained for."""
+        if decoded.gate_logit is None:
+            return
+        if self._gate is None:
+            self._gate = PresenceSums()
+        most_B = largest_absent(rows.n, self._model.config.presence_threshold)
+        chance_BK = torch.sigmoid(decoded.gate_logit.double()).clamp(1e-12, 1.0 - 1e-12)
+        self._gate.add(chance_BK.to(self._device), rows.counts[7] > most_B[:, None])
+
+    def _add_errors(self, decoded: Decoded, x_BF: Tensor) -> None:
+        """Sum squared errors of log frequencies, the model's and a constant's."""
+        pseudocount = self._layout.pseudocount
+        sparse = self._model.config.decoder.sparse.block
+        said = {sparse: (decoded.frequency(pseudocount).double() + pseudocount).log()}
+        said |= {name: log_BK.double() for name, log_BK in decoded.dense.items()}
+        said["gc"] = decoded.gc.double()
+        for name, log_BK in said.items():
+            fields = self._layout.block(name).slice
+            wanted_BK = x_BF[:, fields].double()
+            constant_K = self._background.fields[fields]
+            sums = [
+                float((log_BK.to(self._device) - wanted_BK).square().sum()),
+                float((constant_K - wanted_BK).square().sum()),
+                float(wanted_BK.numel()),
+            ]
+            self._errors[name] = self._errors.get(name, np.zeros(3)) + np.array(sums)
+
+    def result(
+        self,
+        learned_from: str,
+        sources: NDArray[np.int64],
+        cross_sources: NDArray[np.int64],
+    ) -> Reconstruction:
+        """Turn the sums into scores."""
+        own_n = np.concatenate(self._own_n)
+        has_cross = len(cross_sources) > 0
+        cross_n = np.concatenate(self._cross_n) if has_cross else own_n
+        cross_groups = self._both_directions(cross_sources) if has_cross else sources
+        model = self._sums[MODEL]
+        own_model = np.concatenate(model.own)
+        profiles = {}
+        for name, sums in self._sums.items():
+            cross = None
+            if has_cross:
+                of_model = np.concatenate(model.cross)
+                cross = _summarise(np.concatenate(sums.cross), cross_n, cross_groups, of_model)
+            profiles[name] = ProfileScore(
+                own=_summarise(np.concatenate(sums.own), own_n, sources, own_model),
+                cross=cross,
+                presence={which: p.score() for which, p in sums.presence.items()},
+            )
+        cells = max(self._by_kmer[next(iter(THRESHOLDS))].cells, 1)
+        rates = {name: count / cells for name, count in self._present.items()}
+        return Reconstruction(
+            rows=len(own_n),
+            cross_rows=len(cross_sources),
+            learned_from=learned_from,
+            profiles=profiles,
+            majority={name: _majority(rate) for name, rate in rates.items()},
+            kmer_majority={name: sums.score() for name, sums in self._by_kmer.items()},
+            gate=None if self._gate is None else self._gate.score(),
+            gate_threshold=self._model.config.presence_threshold,
+            mse={
+                name: {"model": float(a / n), "constant": float(b / n)}
+                for name, (a, b, n) in self._errors.items()
+            },
+        )
+
+    def _both_directions(self, sources: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Put the sources of the halves in the order of their scoring."""
+        ordered, start = [], 0
+        for n in self._cross_n[::2]:
+            part = sources[start : start + len(n)]
+            ordered += [part, part]
+            start += len(n)
+        return np.concatenate(ordered)
+
+
+def _nats(counts_BK: Tensor, profile_BK: Tensor) -> NDArray[np.float64]:
+    """Nats of all k-mers of each row."""
+    nats: NDArray[np.float64] = -(counts_BK * profile_BK.log()).sum(dim=1).cpu().numpy()
+    return nats
+
+
+def _summarise(
+    nats: NDArray[np.float64],
+    n: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    of_model: NDArray[np.float64],
+) -> Nats:
+    mean, error = ratio(nats, n, groups)
+    return Nats(mean, error, ratio(nats - of_model, n, groups))
+
+
+def ratio(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], groups: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Ratio of two sums over rows, and its standard error over groups of rows."""
+    if len(np.unique(groups)) >= _GROUPS:
+        _, codes = np.unique(groups, return_inverse=True)
+        n_codes = int(codes.max()) + 1
+        pooled_sums, pooled_counts = np.zeros(n_codes), np.zeros(n_codes)
+        np.add.at(pooled_sums, codes, sums)
+        np.add.at(pooled_counts, codes, counts)
+        sums, counts = pooled_sums, pooled_counts
+    value = sums.sum() / counts.sum()
+    n = len(sums)
+    spread = np.square(sums - value * counts).sum() * n / max(n - 1, 1)
+    return float(value), float(np.sqrt(spread) / counts.sum())
+
+
+def _majority(rate: float) -> PresenceScore:
+    """Score of the more frequent class, its rate known."""
+    accuracy = max(rate, 1.0 - rate)
+    entropy = -sum(p * float(np.log(p)) for p in (rate, 1.0 - rate) if p > 0)
+    return PresenceScore(accuracy, entropy, accuracy)

@@ -1,0 +1,474 @@
+"""``kvae.evaluate``: a model's latent and reconstruction, beside baselines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from kvae.atomic import atomic_output, check_output
+from kvae.config import SequencesConfig
+from kvae.device import resolve_device, torch_threads
+from kvae.errors import KvaeError
+from kvae.evaluation.composition_vae import STEPS
+from kvae.evaluation.compositions import KS
+from kvae.evaluation.labels import GENUS, SOURCE, RowLabels, label_rows, read_labels
+from kvae.evaluation.outcome import LATENT, Evaluation, WithinGroups
+from kvae.evaluation.reconstruction import (
+    Reconstruction,
+    learn_background,
+    pool_genomes,
+)
+from kvae.evaluation.reconstruction import score as score_reconstruction
+from kvae.evaluation.sampling import balanced_rows
+from kvae.evaluation.tables import as_markdown, describe
+from kvae.evaluation.usefulness import BINS, Space, Usefulness, merged, score, score_within
+from kvae.evaluation.vectors import Matrix, Reference, raw_vectors
+from kvae.evaluation.words import sentences
+from kvae.featurizing import DEFAULT_KS
+from kvae.loading import Features, Indices, open_rows
+from kvae.model import KmerVAE
+from kvae.model.files import model_fingerprint, read_model_config
+from kvae.progress import Progress
+from kvae.run_folder import RunFolder
+from kvae.store import FeatureStore
+
+__all__ = ["evaluate"]
+
+ROWS = 10_000
+SEEDS = 3
+_JSON, _MARKDOWN = "evaluation.json", "evaluation.md"
+_PICTURES = ("evaluation.png", "evaluation.svg")
+# A genome's own profile is pooled from more of its rows than are evaluated.
+_POOL_FACTOR = 5
+# Labels that a genome is known by, for its own profile.
+_GENOMES = ("genome", SOURCE)
+# Labels that are told apart within a genus, and that discriminants are learned from.
+_SPECIES = ("species", "species_cluster95", "genome")
+
+
+def evaluate(
+    model: str | Path | KmerVAE,
+    features: Features,
+    output: str | Path | None = None,
+    *,
+    labels: str | Path | None = None,
+    by: Sequence[str] = (),
+    reference: Features | None = None,
+    reference_labels: str | Path | None = None,
+    rows: int = ROWS,
+    seeds: int = SEEDS,
+    seed: int = 0,
+    metric: str = "euclidean",
+    bins: Sequence[int] = BINS,
+    only_labelled: bool = False,
+    vae_steps: int = STEPS,
+    device: str = "auto",
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Examine what a model reconstructs, and what its latents are good for.
+
+    Every figure stands beside those of predictors and vectors that need no trained
+    model. See ``docs/evaluating.md`` for what each one means.
+
+    Parameters
+    ----------
+    model
+        A run folder, a ``model.safetensors``, or a model.
+    features
+        A feature file, or sequence files and folders, which are cut into rows as those
+        that the model was trained on. Rows need 7-, 4- and 3-mers; without sequences
+        nothing can be scored in halves.
+    output
+        Folder to write to: ``evaluation.json``, ``evaluation.md``, ``evaluation.png``
+        and ``evaluation.svg``. Nothing is written where omitted.
+    labels
+        Tab-separated table with a header. Its first column names records or source
+        files, the others are labels; ``""`` and ``?`` stand for none.
+    by
+        Columns to score; where empty, those of genome, species, species_cluster95,
+        label and genus that are there, else the second column.
+    reference
+        Other rows, which baselines learn from instead of the evaluated ones.
+    reference_labels
+        Labels of those, as ``labels``; discriminants are learned from its species.
+    rows
+        Rows to evaluate at most, and of the reference; a sample that has as many of
+        each source file as possible is taken.
+    seeds
+        How often everything random is repeated.
+    seed
+        Decides the sample, and is the first of the seeds.
+    metric
+        ``euclidean``, or ``cosine``: of all vectors alike.
+    bins
+        Edges of the bins of length in bases, ascending; the last one is open.
+    only_labelled
+        Evaluate only rows that the table has a label for.
+    vae_steps
+        Training steps of the 4-mer VAE among the baselines, 0 to leave it out.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    threads
+        CPU threads, all that are available where omitted.
+    force
+        Replace existing files.
+    progress
+        Told about every pass.
+
+    Raises
+    ------
+    KvaeError
+        Where there is no model, features do not fit it, a table matches nothing or
+        lacks a column, or the output may not be written.
+
+    Examples
+    --------
+    >>> found = kvae.evaluate("run", "feats.arrow", labels="species.tsv")  # doctest: +SKIP
+    >>> found.usefulness["species"]["latent"].scores["knn5"].mean          # doctest: +SKIP
+    0.83
+    """
+    progress = progress or Progress()
+    folder = None if output is None else Path(output)
+    _check_arguments(rows, seeds, bins, reference, reference_labels, labels, only_labelled)
+    if folder is not None:
+        _check_outputs(folder, force=force)
+    torch_device = resolve_device(device)
+    table = None if labels is None else read_labels(labels)
+    if table is not None:
+        table.choose(by)
+    elif by:
+        raise KvaeError(f"{by[0]}: labels to score need a table of them")
+    store, vae = _open(model, features, threads)
+    row_labels = label_rows(store, table, by)
+    with torch_threads(threads) as n_threads, threadpool_limits(n_threads):
+        evaluation = _evaluate(
+            vae.to(torch_device) if not isinstance(model, KmerVAE) else vae,
+            store,
+            row_labels,
+            _open_reference(reference, reference_labels, store, rows, seed, threads),
+            about=_about(model, vae, store, reference, table_path=labels),
+            rows=rows,
+            seeds=[seed + i for i in range(seeds)],
+            metric=metric,
+            bins=bins,
+            only_labelled=only_labelled,
+            vae_steps=vae_steps,
+            device=torch_device,
+            threads=threads,
+            progress=progress,
+        )
+    if folder is not None:
+        _write(evaluation, folder, force=force)
+    return evaluation
+
+
+def _check_arguments(
+    rows: int,
+    seeds: int,
+    bins: Sequence[int],
+    reference: Features | None,
+    reference_labels: str | Path | None,
+    labels: str | Path | None,
+    only_labelled: bool,
+) -> None:
+    """Refuse what cannot be meant."""
+    if rows < 1 or seeds < 1:
+        raise KvaeError(f"rows and seeds must be at least 1, got {rows} and {seeds}")
+    if not bins or any(low >= high for low, high in pairwise(bins)):
+        raise KvaeError("bins of length are ascending edges, such as 1000,2500,5000,10000")
+    if reference is None and reference_labels is not None:
+        raise KvaeError(f"{reference_labels}: labels of a reference need a reference")
+    if only_labelled and labels is None:
+        raise KvaeError("only labelled rows: give a table of labels")
+
+
+def _open(
+    model: str | Path | KmerVAE, features: Features, threads: int | None
+) -> tuple[FeatureStore, KmerVAE]:
+    """Open rows that fit a model, and the model."""
+    if isinstance(model, KmerVAE):
+        store = _opened(features, model.layout.ks, SequencesConfig(), threads)
+        if store.layout.fingerprint != model.layout.fingerprint:
+            raise KvaeError(
+                f"{store.path}: has rows of layout {store.layout.fingerprint}, and the model"
+                f" reads {model.layout.fingerprint}"
+            )
+        return store, _checked(model)
+    run = RunFolder(model)
+    k: Sequence[int] = DEFAULT_KS
+    cutting = SequencesConfig()
+    if run.path.is_file():
+        k = read_model_config(run.path).ks
+    elif run.is_run:
+        config = run.read_config()
+        k = config.model.ks
+        cutting = config.sequences.model_copy(update={"resample": False})
+    store = _opened(features, k, cutting, threads)
+    return store, _checked(run.load_model(store.layout))
+
+
+def _opened(
+    features: Features, k: Sequence[int], cutting: SequencesConfig, threads: int | None
+) -> FeatureStore:
+    store = open_rows(features, k=k, cutting=cutting, threads=threads)
+    if not isinstance(store, FeatureStore):
+        raise KvaeError(f"{store.path}: rows to evaluate must come from a file of features")
+    if missing := [k for k in KS if k not in store.layout.ks]:
+        raise KvaeError(
+            f"{store.path}: has no {missing[0]}-mers, and an evaluation needs 7-, 4- and 3-mers"
+        )
+    return store
+
+
+def _checked(model: KmerVAE) -> KmerVAE:
+    if (block := model.config.decoder.sparse.block) != "7-mers":
+        raise KvaeError(f"the model decodes {block}, and an evaluation is one of 7-mers")
+    return model
+
+
+def _open_reference(
+    reference: Features | None,
+    labels: str | Path | None,
+    store: FeatureStore,
+    rows: int,
+    seed: int,
+    threads: int | None,
+) -> Reference | None:
+    """Open reference rows, cut as the file's defaults are, and what they are labelled."""
+    if reference is None:
+        return None
+    theirs = _opened(reference, store.layout.ks, SequencesConfig(), threads)
+    if theirs.layout.fingerprint != store.layout.fingerprint:
+        raise KvaeError(f"{theirs.path}: has rows of another layout than {store.path}")
+    everything = np.arange(len(theirs), dtype=np.int64)
+    if labels is None:
+        return Reference(theirs, balanced_rows(theirs.source_codes, everything, rows, seed))
+    table = read_labels(labels)
+    name = next((name for name in _SPECIES if name in table.columns), table.choose()[0])
+    column = label_rows(theirs, table, [name]).columns[name]
+    known = everything[column != ""]
+    chosen = balanced_rows(theirs.source_codes, known, rows, seed)
+    return Reference(theirs, chosen, column[chosen])
+
+
+def _about(
+    model: str | Path | KmerVAE,
+    vae: KmerVAE,
+    store: FeatureStore,
+    reference: Features | None,
+    table_path: str | Path | None,
+) -> dict[str, Any]:
+    """Facts about what is evaluated."""
+    return {
+        "model": "a model in memory" if isinstance(model, KmerVAE) else str(model),
+        "fingerprint": model_fingerprint(vae),
+        "latent": vae.config.n_latent,
+        "features": str(store.path),
+        "layout": store.layout.fingerprint,
+        "labels": None if table_path is None else str(table_path),
+        "reference": None if reference is None else _name(reference),
+    }
+
+
+def _name(features: Features) -> str:
+    if isinstance(features, str | Path):
+        return str(features)
+    if isinstance(features, Sequence):
+        return ", ".join(str(path) for path in features)
+    return str(features.path)
+
+
+def _evaluate(
+    model: KmerVAE,
+    store: FeatureStore,
+    labels: RowLabels,
+    reference: Reference | None,
+    *,
+    about: dict[str, Any],
+    rows: int,
+    seeds: Sequence[int],
+    metric: str,
+    bins: Sequence[int],
+    only_labelled: bool,
+    vae_steps: int,
+    device: torch.device,
+    threads: int | None,
+    progress: Progress,
+) -> Evaluation:
+    candidates = np.arange(len(store), dtype=np.int64)
+    if only_labelled:
+        of_table = [column != "" for name, column in labels.columns.items() if name != SOURCE]
+        candidates = candidates[np.logical_or.reduce(of_table)]
+    chosen = balanced_rows(store.source_codes, candidates, rows, seeds[0])
+    was_training = model.training
+    model.eval()
+    try:
+        reconstruction, latents = _reconstruct(
+            model, store, labels, candidates, chosen, reference, seeds[0], device, threads, progress
+        )
+    finally:
+        model.train(was_training)
+    here = labels.take(chosen)
+    scored = {name: column for name, column in here.items() if _n_labels(column) > 1}
+    usefulness: dict[str, dict[str, Usefulness]] = {name: {} for name in scored}
+    within = None
+    if scored:
+        made: dict[str, list[Matrix]] = {LATENT: [latents]}
+        made |= raw_vectors(
+            store,
+            chosen,
+            reference,
+            seeds,
+            vae_steps=vae_steps,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
+        lengths = store.column("length").to_numpy()[chosen].astype(np.int64)
+        usefulness, within = _score_vectors(made, scored, lengths, seeds, metric, bins, progress)
+    facts = {
+        **about,
+        "rows": len(chosen),
+        "of_rows": len(store),
+        "sources": len(np.unique(store.source_codes[chosen])),
+        "reference_rows": None if reference is None else len(reference.rows),
+        "seeds": list(seeds),
+        "metric": metric,
+        "bins": list(bins),
+    }
+    return Evaluation(
+        facts=facts,
+        reconstruction=reconstruction,
+        usefulness=usefulness,
+        within=within,
+        unlabelled={name: int((column == "").sum()) for name, column in here.items()},
+        words=sentences(reconstruction, usefulness, within),
+    )
+
+
+def _reconstruct(
+    model: KmerVAE,
+    store: FeatureStore,
+    labels: RowLabels,
+    candidates: Indices,
+    chosen: Indices,
+    reference: Reference | None,
+    seed: int,
+    device: torch.device,
+    threads: int | None,
+    progress: Progress,
+) -> tuple[Reconstruction, NDArray[np.float32]]:
+    # Scores are in double precision, which Apple's GPUs lack.
+    scoring = torch.device("cpu") if device.type == "mps" else device
+    if reference is None:
+        background = learn_background(store, chosen, scoring, progress)
+    else:
+        background = learn_background(reference.store, reference.rows, scoring, progress)
+    pools, genomes = None, None
+    name = next((name for name in _GENOMES if name in labels.columns), None)
+    if name is not None:
+        more = balanced_rows(store.source_codes, candidates, _POOL_FACTOR * len(chosen), seed)
+        column = labels.columns[name]
+        _, codes = np.unique(column[more], return_inverse=True)
+        codes = np.where(column[more] == "", -1, codes).astype(np.int64)
+        genomes = codes[np.searchsorted(more, chosen)]
+        pools = pool_genomes(store, more, codes, scoring, progress)
+    return score_reconstruction(
+        model,
+        store,
+        chosen,
+        background,
+        learned_from="evaluated" if reference is None else "reference",
+        pools=pools,
+        genomes=genomes,
+        device=scoring,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def _n_labels(column: NDArray[np.str_]) -> int:
+    return len(np.unique(column[column != ""]))
+
+
+def _score_vectors(
+    made: Mapping[str, Sequence[Matrix]],
+    labels: Mapping[str, NDArray[np.str_]],
+    lengths: NDArray[np.int64],
+    seeds: Sequence[int],
+    metric: str,
+    bins: Sequence[int],
+    progress: Progress,
+) -> tuple[dict[str, dict[str, Usefulness]], WithinGroups | None]:
+    """Score every kind of vector by every label."""
+    usefulness: dict[str, dict[str, Usefulness]] = {name: {} for name in labels}
+    species = next((name for name in _SPECIES if name in labels), None)
+    inner: dict[str, Usefulness] = {}
+    progress.begin("usefulness", len(made))
+    for kind, versions in made.items():
+        spaces = [Space(vectors, metric) for vectors in versions]
+        # A vector that is made with a seed is scored with the same one.
+        runs = [seeds] if len(spaces) == 1 else [[seed] for seed in seeds]
+        pairs = list(zip(spaces, runs, strict=True))
+        for label, column in labels.items():
+            parts = [score(space, column, lengths, run, bins=bins) for space, run in pairs]
+            usefulness[label][kind] = merged(parts)
+        if species is not None and GENUS in labels:
+            parts_within = [
+                score_within(space, labels[species], labels[GENUS], lengths, run)
+                for space, run in pairs
+            ]
+            found = [part for part in parts_within if part is not None]
+            if found:
+                inner[kind] = merged(found)
+        progress.advance(1)
+    within = WithinGroups(species, GENUS, inner) if species is not None and inner else None
+    return usefulness, within
+
+
+def _check_outputs(folder: Path, *, force: bool) -> None:
+    """Refuse outputs that cannot be written before anything is read."""
+    if not folder.absolute().parent.is_dir():
+        raise KvaeError(f"{folder}: the folder {folder.parent} does not exist: create it first")
+    if folder.exists() and not folder.is_dir():
+        raise KvaeError(f"{folder}: exists and is not a folder")
+    for name in (_JSON, _MARKDOWN, *_PICTURES) if folder.exists() else ():
+        check_output(folder / name, force=force)
+
+
+def _write(evaluation: Evaluation, folder: Path, *, force: bool) -> None:
+    from kvae.evaluation.picture import draw
+
+    folder.mkdir(exist_ok=True)
+    plain = _without_nan(evaluation.as_dict())
+    texts = {
+        _JSON: json.dumps(plain, indent=2, ensure_ascii=False) + "\n",
+        _MARKDOWN: as_markdown(evaluation),
+    }
+    for name, text in texts.items():
+        with atomic_output(folder / name, force=force) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    title = describe(evaluation).partition(". ")[0].replace("`", "")
+    for name in _PICTURES:
+        with atomic_output(folder / name, force=force) as temporary:
+            draw([(temporary, name.rpartition(".")[2])], evaluation, title)
+
+
+def _without_nan(tree: Any) -> Any:
+    """JSON knows no number that is none: null stands for it."""
+    if isinstance(tree, dict):
+        return {key: _without_nan(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_without_nan(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
