@@ -18,6 +18,8 @@ from kvae.progress import Progress
 __all__ = ["composition_latents"]
 
 STEPS = 1500
+# VAMB's number of passes over the rows, which small data sets reach first.
+_EPOCHS = 300
 BATCH_ROWS = 256
 _HIDDEN = 512
 _LATENT = 32
@@ -70,7 +72,7 @@ def composition_latents(
         Decides initial weights, order, dropout and noise; torch's own state is left as
         it was.
     steps
-        Of Adam, on batches of 256 rows.
+        Of Adam, on batches of 256 rows; at most 300 passes over the rows.
     device
         Where to compute, the CPU where omitted.
     progress
@@ -85,12 +87,13 @@ def composition_latents(
     progress = progress or Progress()
     x = torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)).to(device)
     cuda = [device] if device.type == "cuda" else []
-    progress.begin(f"4-mer VAE, seed {seed}", steps)
+    size = min(BATCH_ROWS, len(x))
+    steps = min(steps, _EPOCHS * (len(x) // size))
+    progress.begin(f"4-mer VAE, steps of seed {seed}", steps)
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         model = _CompositionVAE(x.shape[1]).to(device).train()
         optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
-        size = min(BATCH_ROWS, len(x))
         done = 0
         while done < steps:
             order = torch.randperm(len(x)).to(device)

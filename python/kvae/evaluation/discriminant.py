@@ -89,8 +89,8 @@ def discriminant_of_classes(vectors: Matrix, labels: NDArray[Any], n: int = 64) 
 def _discriminant(within: Matrix, vectors: Matrix, n: int) -> LinearMap:
     """Directions along which the total scatter is largest beside that within classes.
 
-    Within a class every direction of the result has variance 1, and no two are
-    correlated.
+    Within a class every direction of the result has variance 1, or less where hardly
+    anything differed, and no two are correlated.
     """
     mean = vectors.mean(axis=0)
     centred = vectors - mean

@@ -30,7 +30,15 @@ from kvae.evaluation.reconstruction import (
 from kvae.evaluation.reconstruction import score as score_reconstruction
 from kvae.evaluation.sampling import balanced_rows
 from kvae.evaluation.tables import as_markdown, describe
-from kvae.evaluation.usefulness import BINS, Space, Usefulness, merged, score, score_within
+from kvae.evaluation.usefulness import (
+    BINS,
+    Space,
+    Usefulness,
+    check_metric,
+    merged,
+    score,
+    score_within,
+)
 from kvae.evaluation.vectors import Matrix, Reference, raw_vectors
 from kvae.evaluation.words import sentences
 from kvae.featurizing import DEFAULT_KS
@@ -140,6 +148,7 @@ def evaluate(
     """
     progress = progress or Progress()
     folder = None if output is None else Path(output)
+    check_metric(metric)
     _check_arguments(rows, seeds, bins, reference, reference_labels, labels, only_labelled)
     if folder is not None:
         _check_outputs(folder, force=force)

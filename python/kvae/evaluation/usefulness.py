@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,9 @@ from kvae.evaluation.neighbours import nearest, neighbour_scores, unit_rows
 
 __all__ = ["BINS", "Space", "Usefulness", "merged", "score", "score_within"]
 
-Metric = Literal["euclidean", "cosine"]
 Codes = NDArray[np.int64]
 
+METRICS = ("euclidean", "cosine")
 # Edges of the bins of length in bases; the last bin is open.
 BINS = (1000, 2500, 5000, 10_000)
 # Smaller bins say nothing.
@@ -69,6 +69,18 @@ class Usefulness:
         }
 
 
+def check_metric(metric: str) -> None:
+    """Refuse a metric that there is not.
+
+    Raises
+    ------
+    KvaeError
+        For anything but ``euclidean`` and ``cosine``.
+    """
+    if metric not in METRICS:
+        raise KvaeError(f"unknown metric {metric!r}: use {' or '.join(METRICS)}")
+
+
 class Space:
     """Vectors, and what was found out about them: labels of several kinds share it.
 
@@ -87,8 +99,7 @@ class Space:
     """
 
     def __init__(self, vectors: NDArray[Any], metric: str = "euclidean") -> None:
-        if metric not in ("euclidean", "cosine"):
-            raise KvaeError(f"unknown metric {metric!r}: use euclidean or cosine")
+        check_metric(metric)
         if vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise KvaeError("vectors to score must be a matrix of finite numbers")
         self.vectors = unit_rows(vectors) if metric == "cosine" else vectors

@@ -43,9 +43,10 @@ def _presence(scores: Reconstruction) -> Iterator[str]:
         majority = scores.majority[key].accuracy
         others = [found[name].accuracy for name in informed]
         verdict = (
-            "the model is at the limit of sampling noise, and no latent could do better"
+            "the model is at the limit of sampling noise, and what it could still gain would be"
+            " memory of these rows"
             if own >= limit - _CLOSE
-            else f"the model is {limit - own:.1%} below what sampling noise allows"
+            else f"the model is {100 * (limit - own):.1f} points below what sampling noise allows"
         )
         yield (
             f"Presence above {threshold:g}: the model {own:.1%}, predictors from short k-mers or"
