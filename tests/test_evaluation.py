@@ -95,7 +95,7 @@ def test_words_say_what_is_noise(written: tuple[Path, Evaluation]) -> None:
     assert re.search(r"Presence above 0.0002: the model [\d.]+%", text)
     assert "noise" in text
     assert re.search(r"markov3: (better|worse) than the model by [\d.]+ ± [\d.]+ nats", text)
-    assert "Species within genus from the latent: 5-NN" in text
+    assert "From the latent by species within genus: 5-NN" in text
 
 
 def test_a_model_in_memory(feature_file: Path, trained: Path) -> None:

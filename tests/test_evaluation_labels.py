@@ -107,3 +107,15 @@ def test_tables_of_something_else(rows: FeatureStore, tmp_path: Path) -> None:
         label_rows(rows, read_labels(path))
     with pytest.raises(KvaeError, match=r"has no column genus; its labels are species"):
         read_labels(path).choose(["genus"])
+
+
+def test_names_of_records_in_several_files(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path / name, fasta([("r1", random_sequence(5000, i)), (name, "ACGT" * 500)]))
+        for i, name in enumerate(("a.fna", "b.fna"))
+    ]
+    kvae.featurize(files, tmp_path / "two.arrow", threads=1)
+    store = FeatureStore(tmp_path / "two.arrow", threads=1)
+    found = label_rows(store, read_labels(table(tmp_path, "id\tlabel\nr1\tx\na.fna\ty\n")))
+    assert found.shared == 1
+    assert found.columns["label"].tolist() == ["x", "y", "x", ""]

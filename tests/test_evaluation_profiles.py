@@ -17,6 +17,7 @@ import naive_scores as naive
 from hand_made import hand_made_output
 from kvae.evaluation.chains import markov_profile
 from kvae.evaluation.compositions import halves
+from kvae.evaluation.noise import SamplingNoise
 from kvae.evaluation.presence import (
     THRESHOLDS,
     PresenceSums,
@@ -26,6 +27,7 @@ from kvae.evaluation.presence import (
 from kvae.evaluation.profiles import gate_profile, leave_one_out, pooled, profile_of
 from kvae.evaluation.reconstruction import (
     Reconstruction,
+    _moved,
     learn_background,
     pool_genomes,
     ratio,
@@ -336,6 +338,14 @@ def test_halves_without_seven_mers_are_left_out(rows: FeatureStore, tmp_path: Pa
 # --- errors of means -----------------------------------------------------------------
 
 
+def test_what_is_decoded_is_brought_to_where_it_is_scored() -> None:
+    decoded = hand_made_output("log")
+    moved = _moved(decoded, torch.device("meta"))
+    assert moved.value.device.type == moved.dense["4-mers"].device.type == "meta"
+    assert (moved.space, moved.floor) == (decoded.space, decoded.floor)
+    assert _moved(decoded, CPU) is decoded
+
+
 def test_errors_are_those_of_groups_where_there_are_many() -> None:
     rng = np.random.default_rng(0)
     counts = rng.integers(100, 200, 60).astype(np.float64)
@@ -352,3 +362,31 @@ def test_errors_are_those_of_groups_where_there_are_many() -> None:
 
 def test_pooled_counts_leave_nothing_impossible() -> None:
     assert pooled(torch.tensor([0.0, 3.0])).tolist() == [0.125, 0.875]
+
+
+# --- noise ---------------------------------------------------------------------------
+
+
+def test_noise_is_the_variance_of_logarithms() -> None:
+    """Of many rows of one composition, drawn again, and by the sum over Poisson counts."""
+    n, pseudocount = 5000, 1e-6
+    counts4 = torch.full((200, 136), 30.0, dtype=torch.float64)
+    profile = torch.full((200, 4), 2.5e-4, dtype=torch.float64)
+    counts7 = torch.tensor([[n, 0, 0, 0]] * 200, dtype=torch.float64)
+    gc = torch.full((200,), 0.4, dtype=torch.float64)
+    found = SamplingNoise(pseudocount)({7: counts7, 4: counts4}, profile, gc)
+
+    def variance(rate: float, size: int) -> float:
+        count = np.arange(200)
+        p = stats.poisson.pmf(count, rate)
+        logarithm = np.log(count / size + pseudocount)
+        return float((p * logarithm**2).sum() - (p * logarithm).sum() ** 2)
+
+    assert found["7-mers"] / 800 == pytest.approx(variance(n * 2.5e-4, n), rel=0.1)
+    assert found["4-mers"] / 27_200 == pytest.approx(variance(30.0, 30 * 136), rel=0.05)
+    assert found["gc"] / 200 == pytest.approx(0.6 / (0.4 * n))
+
+
+def test_noise_of_rows(scored: Reconstruction) -> None:
+    for mse in scored.mse.values():
+        assert 0 < mse["noise"] < mse["constant"]

@@ -124,11 +124,14 @@ class RowLabels:
         Where they are from, None where there are only files.
     matched
         Rows that the table has a line about.
+    shared
+        Lines about a record's name that records of several files have.
     """
 
     columns: Mapping[str, Texts]
     table: Path | None
     matched: int
+    shared: int = 0
 
     def take(self, rows: Indices) -> dict[str, Texts]:
         """Labels of some rows."""
@@ -150,10 +153,12 @@ def label_rows(
         If the table has a line about no row, or lacks a column that `by` names.
     """
     columns: dict[str, Texts] = {}
-    matched = 0
+    matched = shared = 0
     if table is not None:
         names = table.choose(by)
-        lines = _lines(store, table)
+        by_record, by_source = _lines(store, table)
+        lines = np.where(by_record >= 0, by_record, by_source)
+        shared = _in_several_files(by_record, store.source_codes)
         matched = int((lines >= 0).sum())
         if matched == 0:
             raise KvaeError(
@@ -166,11 +171,11 @@ def label_rows(
     sources = np.array([str(name) for name in store.source_names])
     if len(np.unique(store.source_codes)) > 1:
         columns[SOURCE] = sources[store.source_codes]
-    return RowLabels(columns, None if table is None else table.path, matched)
+    return RowLabels(columns, None if table is None else table.path, matched, shared)
 
 
-def _lines(store: FeatureStore, table: LabelTable) -> Indices:
-    """Line of the table about each row, -1 where there is none."""
+def _lines(store: FeatureStore, table: LabelTable) -> tuple[Indices, Indices]:
+    """Lines of the table about each row's record and its file, -1 where there is none."""
     place = {key: line for line, key in enumerate(table.keys)}
     names = [str(name) for name in store.source_names]
     of_source = [place.get(name, place.get(Path(name).name, -1)) for name in names]
@@ -178,4 +183,12 @@ def _lines(store: FeatureStore, table: LabelTable) -> Indices:
     found: Any = pc.fill_null(pc.index_in(store.ids, value_set=keys), -1)
     by_record = found.to_numpy().astype(np.int64)
     by_source = np.array(of_source, dtype=np.int64)[store.source_codes]
-    return np.where(by_record >= 0, by_record, by_source)
+    return by_record, by_source
+
+
+def _in_several_files(by_record: Indices, source_codes: NDArray[np.int32]) -> int:
+    """Count the lines whose record is in more than one file."""
+    known = by_record >= 0
+    pairs = np.unique(np.stack([by_record[known], source_codes[known]]), axis=1)
+    _, files = np.unique(pairs[0], return_counts=True)
+    return int((files > 1).sum())

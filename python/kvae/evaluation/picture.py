@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from kvae.evaluation.labels import SOURCE
 from kvae.evaluation.outcome import LATENT, Evaluation
 from kvae.evaluation.presence import THRESHOLDS
 from kvae.evaluation.reconstruction import GATE, MODEL, Reconstruction
@@ -26,12 +27,7 @@ _LABELS = 3
 
 def draw(paths: Sequence[tuple[Path, str]], evaluation: Evaluation, title: str) -> None:
     """Draw the figure once and write it to each path in its format."""
-    found = dict(evaluation.usefulness)
-    if evaluation.within is not None:
-        within = evaluation.within
-        found[f"{within.label} within {within.group}"] = within.vectors
-    # The last ones are those that the user asked for, or that are hardest.
-    shown = list(found.items())[-_LABELS:]
+    shown = _shown(evaluation)
     with mpl.rc_context({"font.size": 9}):
         spacing = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
         n = 2 + len(shown)
@@ -39,11 +35,26 @@ def draw(paths: Sequence[tuple[Path, str]], evaluation: Evaluation, title: str) 
         axes = figure.subplots(1, n)
         _nats(axes[0], evaluation.reconstruction)
         _presence(axes[1], evaluation.reconstruction)
-        for panel, (label, vectors) in zip(axes[2:], shown, strict=True):
+        for i, (panel, (label, vectors)) in enumerate(zip(axes[2:], shown, strict=True)):
             _useful(panel, label, vectors)
+            # All panels of vectors have the same ones.
+            panel.tick_params(labelleft=i == 0)
         figure.suptitle(title, fontsize=10, color=_GREY, parse_math=False)
         for path, kind in paths:
             save_figure(figure, path, kind)
+
+
+def _shown(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Usefulness]]]:
+    """Labels that there is room for: files give way to what the user labelled."""
+    found = dict(evaluation.usefulness)
+    within = evaluation.within
+    room = _LABELS if within is None else _LABELS - 1
+    if len(found) > room:
+        found.pop(SOURCE, None)
+    shown = list(found.items())[:room]
+    if within is not None:
+        shown.append((f"{within.label} within {within.group}", within.vectors))
+    return shown
 
 
 def _nats(axes: Any, scores: Reconstruction) -> None:
@@ -54,10 +65,12 @@ def _nats(axes: Any, scores: Reconstruction) -> None:
         hollow = {"markerfacecolor": "white", "markeredgecolor": colour}
         axes.plot(score.own.mean, i, "o", markersize=6, **hollow)
         if score.cross is not None:
-            axes.errorbar(score.cross.mean, i, xerr=score.cross.error, fmt="o", color=colour)
+            # What differs between genomes is the same for all predictors.
+            error = score.cross.minus_model[1]
+            axes.errorbar(score.cross.mean, i, xerr=error, fmt="o", color=colour)
     _name_lines(axes, names)
     axes.set_title("nats per k-mer: ● other half, ○ own row")
-    axes.set_xlabel("less is better; filled ones are honest")
+    axes.set_xlabel("less is better; bars: error of the difference to the model")
 
 
 def _presence(axes: Any, scores: Reconstruction) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from kvae.evaluation.compositions import (
     has_sequences,
     read_compositions,
 )
+from kvae.evaluation.noise import SamplingNoise
 from kvae.evaluation.presence import (
     THRESHOLDS,
     PresenceScore,
@@ -46,6 +48,8 @@ __all__ = ["Nats", "ProfileScore", "Reconstruction", "learn_background", "pool_g
 # With fewer genomes than this, the error of a mean is taken over rows.
 _GROUPS = 10
 MODEL, GATE = "model", "model_gate"
+# The profile that stands for the truth where sampling noise is measured.
+NOISE_PROFILE = "markov3_corrected"
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ class Reconstruction:
     gate_threshold
         That threshold.
     mse
-        By group, the squared error of the model's log frequencies, and of a constant's.
+        By group, the squared error of the ``model``'s log frequencies, of a
+        ``constant``'s, and the ``noise``: what the true composition's would be, see
+        `kvae.evaluation.noise.SamplingNoise`. NaN for blocks of other k than 7, 4, 3.
     """
 
     rows: int
@@ -141,8 +147,8 @@ def learn_background(
 ) -> Background:
     """Learn from rows what the predictors that know no row start from."""
     total = torch.zeros(store.layout.block("7-mers").size, dtype=torch.float64, device=device)
-    expected, fields = torch.zeros_like(total), torch.zeros(store.layout.n_fields)
-    fields = fields.double().to(device)
+    expected = torch.zeros_like(total)
+    sums = torch.zeros(store.layout.n_fields, dtype=torch.float64, device=device)
     present = {name: torch.zeros_like(total) for name in THRESHOLDS}
     progress.begin("background", len(rows))
     for part in batches(rows):
@@ -150,7 +156,7 @@ def learn_background(
         n_B = batch.n
         total += batch.counts[7].sum(dim=0)
         expected += (markov_profile(batch.counts[4], 3) * n_B[:, None]).sum(dim=0)
-        fields += batch.x.double().sum(dim=0)
+        sums += batch.x.double().sum(dim=0)
         for name, threshold in THRESHOLDS.items():
             most_B1 = largest_absent(n_B, threshold)[:, None]
             present[name] += (batch.counts[7] > most_B1).sum(dim=0)
@@ -159,7 +165,7 @@ def learn_background(
         mean=pooled(total),
         correction=(total + PSEUDOCOUNT) / (expected + PSEUDOCOUNT),
         present={name: count / len(rows) for name, count in present.items()},
-        fields=fields / len(rows),
+        fields=sums / len(rows),
     )
 
 
@@ -288,6 +294,8 @@ class _Scorer:
         self._by_kmer = {name: PresenceSums() for name in THRESHOLDS}
         self._gate: PresenceSums | None = None
         self._errors: dict[str, NDArray[np.float64]] = {}
+        self._noise = SamplingNoise(store.layout.pseudocount)
+        self._variance: dict[str, float] = {}
 
     def whole(self, rows: Composition, genomes_B: Tensor) -> NDArray[np.float32]:
         """Score whole rows; returns their latents."""
@@ -300,6 +308,8 @@ class _Scorer:
             self._by_kmer[name].add(rate_K.expand_as(counts_BK), present_BK)
         latent_BL, decoded = self._decode(rows.x)
         for name, profile_BK in self._profiles(rows, decoded, genomes_B, counts_BK):
+            if name == NOISE_PROFILE:
+                self._add_noise(rows, profile_BK)
             sums = self._sums.setdefault(name, _Sums())
             sums.own.append(_nats(counts_BK, profile_BK))
             for which, threshold in THRESHOLDS.items():
@@ -327,18 +337,18 @@ class _Scorer:
         home = next(self._model.parameters()).device
         latent = self._model.inference(x_BF.to(home))
         decoded = self._model.generative(latent.mean)
-        return latent.mean.float(), decoded
+        return latent.mean.float(), _moved(decoded, self._device)
 
     def _profiles(
         self, seen: Composition, decoded: Decoded, genomes_B: Tensor, whole_BK: Tensor
     ) -> Iterator[tuple[str, Tensor]]:
-        profile_BK = profile_of(decoded, self._layout.pseudocount).to(self._device)
+        profile_BK = profile_of(decoded, self._layout.pseudocount)
         if not bool(torch.isfinite(profile_BK).all()):
             raise KvaeError(f"{self._path}: the model decodes numbers that are not finite")
         yield MODEL, profile_BK
         gate_BK = gate_profile(decoded)
         if gate_BK is not None:
-            yield GATE, gate_BK.to(self._device)
+            yield GATE, gate_BK
         yield from self._predictors(seen.counts, genomes_B, whole_BK)
 
     def _add_gate(self, decoded: Decoded, rows: Composition) -> None:
@@ -349,7 +359,7 @@ class _Scorer:
             self._gate = PresenceSums()
         most_B = largest_absent(rows.n, self._model.config.presence_threshold)
         chance_BK = torch.sigmoid(decoded.gate_logit.double()).clamp(1e-12, 1.0 - 1e-12)
-        self._gate.add(chance_BK.to(self._device), rows.counts[7] > most_B[:, None])
+        self._gate.add(chance_BK, rows.counts[7] > most_B[:, None])
 
     def _add_errors(self, decoded: Decoded, x_BF: Tensor) -> None:
         """Sum squared errors of log frequencies, the model's and a constant's."""
@@ -359,15 +369,21 @@ class _Scorer:
         said |= {name: log_BK.double() for name, log_BK in decoded.dense.items()}
         said["gc"] = decoded.gc.double()
         for name, log_BK in said.items():
-            fields = self._layout.block(name).slice
-            wanted_BK = x_BF[:, fields].double()
-            constant_K = self._background.fields[fields]
+            block = self._layout.block(name).slice
+            wanted_BK = x_BF[:, block].double()
+            constant_K = self._background.fields[block]
             sums = [
-                float((log_BK.to(self._device) - wanted_BK).square().sum()),
+                float((log_BK - wanted_BK).square().sum()),
                 float((constant_K - wanted_BK).square().sum()),
                 float(wanted_BK.numel()),
             ]
             self._errors[name] = self._errors.get(name, np.zeros(3)) + np.array(sums)
+
+    def _add_noise(self, rows: Composition, profile_BK: Tensor) -> None:
+        """Sum the squared errors that the true compositions would have."""
+        gc_B = rows.x[:, self._layout.block("gc").start].double().exp()
+        for name, variance in self._noise(rows.counts, profile_BK, gc_B).items():
+            self._variance[name] = self._variance.get(name, 0.0) + variance
 
     def result(
         self,
@@ -405,7 +421,11 @@ class _Scorer:
             gate=None if self._gate is None else self._gate.score(),
             gate_threshold=self._model.config.presence_threshold,
             mse={
-                name: {"model": float(a / n), "constant": float(b / n)}
+                name: {
+                    "model": float(a / n),
+                    "constant": float(b / n),
+                    "noise": self._variance.get(name, math.nan) / float(n),
+                }
                 for name, (a, b, n) in self._errors.items()
             },
         )
@@ -418,6 +438,20 @@ class _Scorer:
             ordered += [part, part]
             start += len(n)
         return np.concatenate(ordered)
+
+
+def _moved(decoded: Decoded, device: torch.device) -> Decoded:
+    """Bring what a model decodes to where it is scored: some devices lack float64."""
+    if decoded.gc.device == device:
+        return decoded
+    moved: dict[str, Any] = {}
+    for part in fields(decoded):
+        value = getattr(decoded, part.name)
+        if isinstance(value, Tensor):
+            moved[part.name] = value.to(device)
+        elif isinstance(value, dict):
+            moved[part.name] = {name: tensor.to(device) for name, tensor in value.items()}
+    return replace(decoded, **moved)
 
 
 def _nats(counts_BK: Tensor, profile_BK: Tensor) -> NDArray[np.float64]:

@@ -160,6 +160,11 @@ def evaluate(
         raise KvaeError(f"{by[0]}: labels to score need a table of them")
     store, vae = _open(model, features, threads)
     row_labels = label_rows(store, table, by)
+    if row_labels.shared:
+        progress.message(
+            f"{labels}: {row_labels.shared:,} names are those of records in several files, which"
+            " all get the same labels"
+        )
     with torch_threads(threads) as n_threads, threadpool_limits(n_threads):
         evaluation = _evaluate(
             vae.to(torch_device) if not isinstance(model, KmerVAE) else vae,

@@ -61,7 +61,8 @@ def sections(evaluation: Evaluation, *, full: bool = False) -> list[Section]:
 
 def as_markdown(evaluation: Evaluation) -> str:
     """Write everything as Markdown: first in words, then in tables."""
-    parts = ["# Evaluation", describe(evaluation), " ".join(evaluation.words)]
+    words = "\n".join(f"- {sentence}" for sentence in evaluation.words)
+    parts = ["# Evaluation", describe(evaluation), words]
     for section in sections(evaluation, full=True):
         rule = ["---", *("---:" for _ in section.header[1:])]
         rows = [section.header, rule, *section.lines]
@@ -149,12 +150,19 @@ def _errors(evaluation: Evaluation) -> Section:
             name,
             f"{mse['model']:.4g}",
             f"{mse['constant']:.4g}",
-            f"{1.0 - mse['model'] / mse['constant']:.1%}" if mse["constant"] > 0 else "",
+            f"{mse['noise']:.4g}",
+            _explained(mse),
         ]
         for name, mse in evaluation.reconstruction.mse.items()
     ]
-    header = ["MSE of logarithms", "model", "constant", "explained"]
+    header = ["MSE of logarithms", "model", "constant", "noise", "explained"]
     return Section("squared errors", header, lines)
+
+
+def _explained(mse: Mapping[str, float]) -> str:
+    """Share of what there is to explain, noise being none of it."""
+    there_is = mse["constant"] - mse["noise"]
+    return f"{(mse['constant'] - mse['model']) / there_is:.1%}" if there_is > 0 else ""
 
 
 def _useful(label: str, vectors: Mapping[str, Usefulness], full: bool) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from kvae.evaluation.outcome import LATENT, WithinGroups
@@ -25,7 +26,7 @@ def sentences(
     within: WithinGroups | None,
 ) -> list[str]:
     """Write a few sentences for people."""
-    found = [*_presence(reconstruction), *_nats(reconstruction)]
+    found = [*_presence(reconstruction), *_nats(reconstruction), *_errors(reconstruction)]
     for label, vectors in usefulness.items():
         found += _useful(label, vectors)
     if within is not None:
@@ -87,6 +88,24 @@ def _difference(found: Nats) -> str:
     return f"{verdict} than the model by {abs(value):.4f} ± {error:.4f} nats"
 
 
+def _errors(scores: Reconstruction) -> Iterator[str]:
+    for name, mse in scores.mse.items():
+        model, constant, noise = mse["model"], mse["constant"], mse["noise"]
+        if math.isnan(noise):
+            continue
+        if model >= constant:
+            verdict = "the model explains nothing"
+        elif model < noise:
+            verdict = "the model is below that, so it remembers some of the noise of these rows"
+        else:
+            share = (constant - model) / (constant - noise)
+            verdict = f"of what is left to explain, the model explains {share:.0%}"
+        yield (
+            f"Logarithms of {name}: squared error {model:.3g} of the model, {constant:.3g} of a"
+            f" constant; sampling noise alone costs {noise:.3g}, and {verdict}."
+        )
+
+
 def _useful(label: str, vectors: Mapping[str, Usefulness]) -> Iterator[str]:
     own = vectors.get(LATENT)
     if own is None or len(vectors) < 2:
@@ -111,4 +130,4 @@ def _useful(label: str, vectors: Mapping[str, Usefulness]) -> Iterator[str]:
             f" best is {best} with {theirs.mean:.3f}{close}"
         )
     if parts:
-        yield f"{label.capitalize()} from the latent: " + "; ".join(parts) + "."
+        yield f"From the latent by {label}: " + "; ".join(parts) + "."
