@@ -15,6 +15,7 @@ from scipy import stats
 
 import naive_scores as naive
 from hand_made import hand_made_output
+from kvae.evaluation.background import learn_background, pool_genomes
 from kvae.evaluation.chains import markov_profile
 from kvae.evaluation.compositions import halves
 from kvae.evaluation.noise import SamplingNoise
@@ -25,14 +26,8 @@ from kvae.evaluation.presence import (
     presence_probability,
 )
 from kvae.evaluation.profiles import gate_profile, leave_one_out, pooled, profile_of
-from kvae.evaluation.reconstruction import (
-    Reconstruction,
-    _moved,
-    learn_background,
-    pool_genomes,
-    ratio,
-    score,
-)
+from kvae.evaluation.reconstruction import _moved, score
+from kvae.evaluation.scores import Reconstruction, ratio
 from kvae.layout import kmers
 from kvae.loading import Indices
 from kvae.model import KmerVAE

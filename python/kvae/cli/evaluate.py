@@ -77,7 +77,7 @@ def evaluate(
             help="Evaluate so many rows at most, spread over all source files.",
             rich_help_panel=INPUT,
         ),
-    ] = 10_000,
+    ] = defaults.EVALUATE_ROWS,
     only_labelled: Annotated[
         bool,
         typer.Option(
@@ -89,7 +89,7 @@ def evaluate(
     seeds: Annotated[
         int,
         typer.Option(min=1, help="Repeat so often what is random.", rich_help_panel=_SCORES),
-    ] = 3,
+    ] = defaults.EVALUATE_SEEDS,
     metric: Annotated[
         str,
         typer.Option(

@@ -24,6 +24,8 @@ Texts = NDArray[np.str_]
 # The name of the label that needs no table.
 SOURCE = "source file"
 GENUS = "genus"
+# Labels that are told apart within a genus, and that discriminants are learned from.
+SPECIES = ("species", "species_cluster95", "genome")
 # Columns that are scored where they are there and none is named.
 KNOWN = ("genome", "species", "species_cluster95", "label", GENUS)
 _UNKNOWN = ("", "?")

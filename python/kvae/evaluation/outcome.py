@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvae.evaluation.reconstruction import Reconstruction
+from kvae.evaluation.scores import Reconstruction
 from kvae.evaluation.usefulness import Usefulness
 
 __all__ = ["FORMAT", "LATENT", "Evaluation", "WithinGroups"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kvae.errors import KvaeError
-from kvae.evaluation.chains import markov_profile
 from kvae.evaluation.compositions import (
     Composition,
     batches,
@@ -24,111 +23,28 @@ from kvae.evaluation.compositions import (
 from kvae.evaluation.noise import SamplingNoise
 from kvae.evaluation.presence import (
     THRESHOLDS,
-    PresenceScore,
     PresenceSums,
     largest_absent,
     presence_probability,
 )
 from kvae.evaluation.profiles import (
-    PSEUDOCOUNT,
     Background,
     Predictors,
     gate_profile,
-    pooled,
     profile_of,
 )
+from kvae.evaluation.scores import ProfileScore, Reconstruction, majority, summarise
 from kvae.loading import Indices
 from kvae.model import KmerVAE
 from kvae.model.decoder import Decoded
 from kvae.progress import Progress
 from kvae.store import FeatureStore
 
-__all__ = ["Nats", "ProfileScore", "Reconstruction", "learn_background", "pool_genomes", "score"]
+__all__ = ["GATE", "MODEL", "score"]
 
-# With fewer genomes than this, the error of a mean is taken over rows.
-_GROUPS = 10
 MODEL, GATE = "model", "model_gate"
 # The profile that stands for the truth where sampling noise is measured.
 NOISE_PROFILE = "markov3_corrected"
-
-
-@dataclass(frozen=True)
-class Nats:
-    """Cross-entropy of counts under a profile.
-
-    Attributes
-    ----------
-    mean
-        Nats per k-mer, all k-mers of all rows together.
-    error
-        Its standard error, over genomes where there are ten or more, else over rows.
-    minus_model
-        The same less the model's, and the standard error of that difference.
-    """
-
-    mean: float
-    error: float
-    minus_model: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class ProfileScore:
-    """Scores of a predictor of profiles.
-
-    Attributes
-    ----------
-    own
-        Of rows that the predictor has seen.
-    cross
-        Of the other half of what it has seen, None without sequences.
-    presence
-        By threshold.
-    """
-
-    own: Nats
-    cross: Nats | None
-    presence: dict[str, PresenceScore]
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Scores of a model's reconstruction beside those of other predictors.
-
-    Attributes
-    ----------
-    rows, cross_rows
-        Rows scored, and rows scored in halves.
-    learned_from
-        ``reference`` or ``evaluated``: the rows that the mean profile, the correction
-        of the chains, the rates of presence and the constants are from.
-    profiles
-        By predictor.
-    majority, kmer_majority
-        By threshold: presence by the more frequent class of all cells, and by every
-        k-mer's own rate.
-    gate
-        The model's gate at its own threshold, None without one.
-    gate_threshold
-        That threshold.
-    mse
-        By group, the squared error of the ``model``'s log frequencies, of a
-        ``constant``'s, and the ``noise``: what the true composition's would be, see
-        `kvae.evaluation.noise.SamplingNoise`. NaN for blocks of other k than 7, 4, 3.
-    """
-
-    rows: int
-    cross_rows: int
-    learned_from: str
-    profiles: dict[str, ProfileScore]
-    majority: dict[str, PresenceScore]
-    kmer_majority: dict[str, PresenceScore]
-    gate: PresenceScore | None
-    gate_threshold: float
-    mse: dict[str, dict[str, float]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
-        return asdict(self)
 
 
 @dataclass
@@ -140,68 +56,6 @@ class _Sums:
     )
     own: list[NDArray[np.float64]] = field(default_factory=list)
     cross: list[NDArray[np.float64]] = field(default_factory=list)
-
-
-def learn_background(
-    store: FeatureStore, rows: Indices, device: torch.device, progress: Progress
-) -> Background:
-    """Learn from rows what the predictors that know no row start from."""
-    total = torch.zeros(store.layout.block("7-mers").size, dtype=torch.float64, device=device)
-    expected = torch.zeros_like(total)
-    sums = torch.zeros(store.layout.n_fields, dtype=torch.float64, device=device)
-    present = {name: torch.zeros_like(total) for name in THRESHOLDS}
-    progress.begin("background", len(rows))
-    for part in batches(rows):
-        batch = read_compositions(store, part, device)
-        n_B = batch.n
-        total += batch.counts[7].sum(dim=0)
-        expected += (markov_profile(batch.counts[4], 3) * n_B[:, None]).sum(dim=0)
-        sums += batch.x.double().sum(dim=0)
-        for name, threshold in THRESHOLDS.items():
-            most_B1 = largest_absent(n_B, threshold)[:, None]
-            present[name] += (batch.counts[7] > most_B1).sum(dim=0)
-        progress.advance(len(part))
-    return Background(
-        mean=pooled(total),
-        correction=(total + PSEUDOCOUNT) / (expected + PSEUDOCOUNT),
-        present={name: count / len(rows) for name, count in present.items()},
-        fields=sums / len(rows),
-    )
-
-
-def pool_genomes(
-    store: FeatureStore,
-    rows: Indices,
-    genomes: NDArray[np.int64],
-    device: torch.device,
-    progress: Progress,
-) -> Tensor:
-    """Sum the 7-mers of each genome.
-
-    Parameters
-    ----------
-    store, rows
-        What to sum.
-    genomes
-        The genome of each of these rows, from 0, or -1 where it is not known.
-
-    Returns
-    -------
-    Tensor of float32, shape (genomes, 8192)
-        Exact up to 16 million of a k-mer.
-    """
-    size = store.layout.block("7-mers").size
-    pools = torch.zeros(max(int(genomes.max()) + 1, 1), size, device=device)
-    progress.begin("genomes", len(rows))
-    start = 0
-    for part in batches(rows):
-        codes = torch.from_numpy(genomes[start : start + len(part)]).to(device)
-        counts = torch.from_numpy(store.counts(part, 7).astype(np.float32)).to(device)
-        known = codes >= 0
-        pools.index_add_(0, codes[known], counts[known])
-        start += len(part)
-        progress.advance(len(part))
-    return pools
 
 
 @torch.inference_mode()
@@ -227,11 +81,12 @@ def score(
     store, rows
         What to score.
     background
-        Of `learn_background`.
+        Of `kvae.evaluation.background.learn_background`.
     learned_from
         Which rows that was learned from, to be told.
     pools, genomes
-        Of `pool_genomes`, and the genome of each row; the pools contain the rows.
+        Of `kvae.evaluation.background.pool_genomes`, and the genome of each row. The
+        pools contain the rows.
     device
         Where everything but the model computes.
     threads
@@ -403,9 +258,9 @@ class _Scorer:
             cross = None
             if has_cross:
                 of_model = np.concatenate(model.cross)
-                cross = _summarise(np.concatenate(sums.cross), cross_n, cross_groups, of_model)
+                cross = summarise(np.concatenate(sums.cross), cross_n, cross_groups, of_model)
             profiles[name] = ProfileScore(
-                own=_summarise(np.concatenate(sums.own), own_n, sources, own_model),
+                own=summarise(np.concatenate(sums.own), own_n, sources, own_model),
                 cross=cross,
                 presence={which: p.score() for which, p in sums.presence.items()},
             )
@@ -416,7 +271,7 @@ class _Scorer:
             cross_rows=len(cross_sources),
             learned_from=learned_from,
             profiles=profiles,
-            majority={name: _majority(rate) for name, rate in rates.items()},
+            majority={name: majority(rate) for name, rate in rates.items()},
             kmer_majority={name: sums.score() for name, sums in self._by_kmer.items()},
             gate=None if self._gate is None else self._gate.score(),
             gate_threshold=self._model.config.presence_threshold,
@@ -458,37 +313,3 @@ def _nats(counts_BK: Tensor, profile_BK: Tensor) -> NDArray[np.float64]:
     """Nats of all k-mers of each row."""
     nats: NDArray[np.float64] = -(counts_BK * profile_BK.log()).sum(dim=1).cpu().numpy()
     return nats
-
-
-def _summarise(
-    nats: NDArray[np.float64],
-    n: NDArray[np.float64],
-    groups: NDArray[np.int64],
-    of_model: NDArray[np.float64],
-) -> Nats:
-    mean, error = ratio(nats, n, groups)
-    return Nats(mean, error, ratio(nats - of_model, n, groups))
-
-
-def ratio(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], groups: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Ratio of two sums over rows, and its standard error over groups of rows."""
-    if len(np.unique(groups)) >= _GROUPS:
-        _, codes = np.unique(groups, return_inverse=True)
-        n_codes = int(codes.max()) + 1
-        pooled_sums, pooled_counts = np.zeros(n_codes), np.zeros(n_codes)
-        np.add.at(pooled_sums, codes, sums)
-        np.add.at(pooled_counts, codes, counts)
-        sums, counts = pooled_sums, pooled_counts
-    value = sums.sum() / counts.sum()
-    n = len(sums)
-    spread = np.square(sums - value * counts).sum() * n / max(n - 1, 1)
-    return float(value), float(np.sqrt(spread) / counts.sum())
-
-
-def _majority(rate: float) -> PresenceScore:
-    """Score of the more frequent class, its rate known."""
-    accuracy = max(rate, 1.0 - rate)
-    entropy = -sum(p * float(np.log(p)) for p in (rate, 1.0 - rate) if p > 0)
-    return PresenceScore(accuracy, entropy, accuracy)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,22 +12,17 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from kvae.atomic import atomic_output, check_output
-from kvae.config import SequencesConfig
+from kvae import defaults
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
+from kvae.evaluation.background import learn_background, pool_genomes
 from kvae.evaluation.composition_vae import STEPS
-from kvae.evaluation.compositions import KS
-from kvae.evaluation.labels import GENUS, SOURCE, RowLabels, label_rows, read_labels
+from kvae.evaluation.labels import GENUS, SOURCE, SPECIES, RowLabels, label_rows, read_labels
+from kvae.evaluation.opening import about, open_model, open_reference
 from kvae.evaluation.outcome import LATENT, Evaluation, WithinGroups
-from kvae.evaluation.reconstruction import (
-    Reconstruction,
-    learn_background,
-    pool_genomes,
-)
 from kvae.evaluation.reconstruction import score as score_reconstruction
 from kvae.evaluation.sampling import balanced_rows
-from kvae.evaluation.tables import as_markdown, describe
+from kvae.evaluation.scores import Reconstruction
 from kvae.evaluation.usefulness import (
     BINS,
     Space,
@@ -41,26 +34,18 @@ from kvae.evaluation.usefulness import (
 )
 from kvae.evaluation.vectors import Matrix, Reference, raw_vectors
 from kvae.evaluation.words import sentences
-from kvae.featurizing import DEFAULT_KS
-from kvae.loading import Features, Indices, open_rows
+from kvae.evaluation.writing import check_outputs, write_outputs
+from kvae.loading import Features, Indices
 from kvae.model import KmerVAE
-from kvae.model.files import model_fingerprint, read_model_config
 from kvae.progress import Progress
-from kvae.run_folder import RunFolder
 from kvae.store import FeatureStore
 
 __all__ = ["evaluate"]
 
-ROWS = 10_000
-SEEDS = 3
-_JSON, _MARKDOWN = "evaluation.json", "evaluation.md"
-_PICTURES = ("evaluation.png", "evaluation.svg")
 # A genome's own profile is pooled from more of its rows than are evaluated.
 _POOL_FACTOR = 5
 # Labels that a genome is known by, for its own profile.
 _GENOMES = ("genome", SOURCE)
-# Labels that are told apart within a genus, and that discriminants are learned from.
-_SPECIES = ("species", "species_cluster95", "genome")
 
 
 def evaluate(
@@ -72,9 +57,9 @@ def evaluate(
     by: Sequence[str] = (),
     reference: Features | None = None,
     reference_labels: str | Path | None = None,
-    rows: int = ROWS,
-    seeds: int = SEEDS,
-    seed: int = 0,
+    rows: int = defaults.EVALUATE_ROWS,
+    seeds: int = defaults.EVALUATE_SEEDS,
+    seed: int = defaults.SEED,
     metric: str = "euclidean",
     bins: Sequence[int] = BINS,
     only_labelled: bool = False,
@@ -151,14 +136,14 @@ def evaluate(
     check_metric(metric)
     _check_arguments(rows, seeds, bins, reference, reference_labels, labels, only_labelled)
     if folder is not None:
-        _check_outputs(folder, force=force)
+        check_outputs(folder, force=force)
     torch_device = resolve_device(device)
     table = None if labels is None else read_labels(labels)
     if table is not None:
         table.choose(by)
     elif by:
         raise KvaeError(f"{by[0]}: labels to score need a table of them")
-    store, vae = _open(model, features, threads)
+    store, vae, cutting = open_model(model, features, threads)
     row_labels = label_rows(store, table, by)
     if row_labels.shared:
         progress.message(
@@ -170,8 +155,8 @@ def evaluate(
             vae.to(torch_device) if not isinstance(model, KmerVAE) else vae,
             store,
             row_labels,
-            _open_reference(reference, reference_labels, store, rows, seed, threads),
-            about=_about(model, vae, store, reference, table_path=labels),
+            open_reference(reference, reference_labels, store, cutting, rows, seed, threads),
+            facts=about(model, vae, store, reference, table_path=labels),
             rows=rows,
             seeds=[seed + i for i in range(seeds)],
             metric=metric,
@@ -183,7 +168,7 @@ def evaluate(
             progress=progress,
         )
     if folder is not None:
-        _write(evaluation, folder, force=force)
+        write_outputs(evaluation, folder, force=force)
     return evaluation
 
 
@@ -207,109 +192,13 @@ def _check_arguments(
         raise KvaeError("only labelled rows: give a table of labels")
 
 
-def _open(
-    model: str | Path | KmerVAE, features: Features, threads: int | None
-) -> tuple[FeatureStore, KmerVAE]:
-    """Open rows that fit a model, and the model."""
-    if isinstance(model, KmerVAE):
-        store = _opened(features, model.layout.ks, SequencesConfig(), threads)
-        if store.layout.fingerprint != model.layout.fingerprint:
-            raise KvaeError(
-                f"{store.path}: has rows of layout {store.layout.fingerprint}, and the model"
-                f" reads {model.layout.fingerprint}"
-            )
-        return store, _checked(model)
-    run = RunFolder(model)
-    k: Sequence[int] = DEFAULT_KS
-    cutting = SequencesConfig()
-    if run.path.is_file():
-        k = read_model_config(run.path).ks
-    elif run.is_run:
-        config = run.read_config()
-        k = config.model.ks
-        cutting = config.sequences.model_copy(update={"resample": False})
-    store = _opened(features, k, cutting, threads)
-    return store, _checked(run.load_model(store.layout))
-
-
-def _opened(
-    features: Features, k: Sequence[int], cutting: SequencesConfig, threads: int | None
-) -> FeatureStore:
-    store = open_rows(features, k=k, cutting=cutting, threads=threads)
-    if not isinstance(store, FeatureStore):
-        raise KvaeError(f"{store.path}: rows to evaluate must come from a file of features")
-    if missing := [k for k in KS if k not in store.layout.ks]:
-        raise KvaeError(
-            f"{store.path}: has no {missing[0]}-mers, and an evaluation needs 7-, 4- and 3-mers"
-        )
-    return store
-
-
-def _checked(model: KmerVAE) -> KmerVAE:
-    if (block := model.config.decoder.sparse.block) != "7-mers":
-        raise KvaeError(f"the model decodes {block}, and an evaluation is one of 7-mers")
-    return model
-
-
-def _open_reference(
-    reference: Features | None,
-    labels: str | Path | None,
-    store: FeatureStore,
-    rows: int,
-    seed: int,
-    threads: int | None,
-) -> Reference | None:
-    """Open reference rows, cut as the file's defaults are, and what they are labelled."""
-    if reference is None:
-        return None
-    theirs = _opened(reference, store.layout.ks, SequencesConfig(), threads)
-    if theirs.layout.fingerprint != store.layout.fingerprint:
-        raise KvaeError(f"{theirs.path}: has rows of another layout than {store.path}")
-    everything = np.arange(len(theirs), dtype=np.int64)
-    if labels is None:
-        return Reference(theirs, balanced_rows(theirs.source_codes, everything, rows, seed))
-    table = read_labels(labels)
-    name = next((name for name in _SPECIES if name in table.columns), table.choose()[0])
-    column = label_rows(theirs, table, [name]).columns[name]
-    known = everything[column != ""]
-    chosen = balanced_rows(theirs.source_codes, known, rows, seed)
-    return Reference(theirs, chosen, column[chosen])
-
-
-def _about(
-    model: str | Path | KmerVAE,
-    vae: KmerVAE,
-    store: FeatureStore,
-    reference: Features | None,
-    table_path: str | Path | None,
-) -> dict[str, Any]:
-    """Facts about what is evaluated."""
-    return {
-        "model": "a model in memory" if isinstance(model, KmerVAE) else str(model),
-        "fingerprint": model_fingerprint(vae),
-        "latent": vae.config.n_latent,
-        "features": str(store.path),
-        "layout": store.layout.fingerprint,
-        "labels": None if table_path is None else str(table_path),
-        "reference": None if reference is None else _name(reference),
-    }
-
-
-def _name(features: Features) -> str:
-    if isinstance(features, str | Path):
-        return str(features)
-    if isinstance(features, Sequence):
-        return ", ".join(str(path) for path in features)
-    return str(features.path)
-
-
 def _evaluate(
     model: KmerVAE,
     store: FeatureStore,
     labels: RowLabels,
     reference: Reference | None,
     *,
-    about: dict[str, Any],
+    facts: dict[str, Any],
     rows: int,
     seeds: Sequence[int],
     metric: str,
@@ -352,7 +241,7 @@ def _evaluate(
         lengths = store.column("length").to_numpy()[chosen].astype(np.int64)
         usefulness, within = _score_vectors(made, scored, lengths, seeds, metric, bins, progress)
     facts = {
-        **about,
+        **facts,
         "rows": len(chosen),
         "of_rows": len(store),
         "sources": len(np.unique(store.source_codes[chosen])),
@@ -427,7 +316,7 @@ def _score_vectors(
 ) -> tuple[dict[str, dict[str, Usefulness]], WithinGroups | None]:
     """Score every kind of vector by every label."""
     usefulness: dict[str, dict[str, Usefulness]] = {name: {} for name in labels}
-    species = next((name for name in _SPECIES if name in labels), None)
+    species = next((name for name in SPECIES if name in labels), None)
     inner: dict[str, Usefulness] = {}
     progress.begin("usefulness", len(made))
     for kind, versions in made.items():
@@ -449,40 +338,3 @@ def _score_vectors(
         progress.advance(1)
     within = WithinGroups(species, GENUS, inner) if species is not None and inner else None
     return usefulness, within
-
-
-def _check_outputs(folder: Path, *, force: bool) -> None:
-    """Refuse outputs that cannot be written before anything is read."""
-    if not folder.absolute().parent.is_dir():
-        raise KvaeError(f"{folder}: the folder {folder.parent} does not exist: create it first")
-    if folder.exists() and not folder.is_dir():
-        raise KvaeError(f"{folder}: exists and is not a folder")
-    for name in (_JSON, _MARKDOWN, *_PICTURES) if folder.exists() else ():
-        check_output(folder / name, force=force)
-
-
-def _write(evaluation: Evaluation, folder: Path, *, force: bool) -> None:
-    from kvae.evaluation.picture import draw
-
-    folder.mkdir(exist_ok=True)
-    plain = _without_nan(evaluation.as_dict())
-    texts = {
-        _JSON: json.dumps(plain, indent=2, ensure_ascii=False) + "\n",
-        _MARKDOWN: as_markdown(evaluation),
-    }
-    for name, text in texts.items():
-        with atomic_output(folder / name, force=force) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    title = describe(evaluation).partition(". ")[0].replace("`", "")
-    for name in _PICTURES:
-        with atomic_output(folder / name, force=force) as temporary:
-            draw([(temporary, name.rpartition(".")[2])], evaluation, title)
-
-
-def _without_nan(tree: Any) -> Any:
-    """JSON knows no number that is none: null stands for it."""
-    if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_without_nan(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kvae.evaluation.estimates import Estimate
 from kvae.evaluation.outcome import Evaluation
 from kvae.evaluation.presence import THRESHOLDS
-from kvae.evaluation.reconstruction import Nats
+from kvae.evaluation.scores import Nats
 from kvae.evaluation.usefulness import Usefulness
 
 __all__ = ["Section", "as_markdown", "sections"]

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from kvae.evaluation.outcome import LATENT, WithinGroups
 from kvae.evaluation.presence import THRESHOLDS
-from kvae.evaluation.reconstruction import GATE, MODEL, Nats, Reconstruction
+from kvae.evaluation.reconstruction import GATE, MODEL
+from kvae.evaluation.scores import Nats, Reconstruction
 from kvae.evaluation.usefulness import Usefulness
 
 __all__ = ["sentences"]
