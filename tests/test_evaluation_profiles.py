@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from kvae.evaluation.presence import (
     largest_absent,
     presence_probability,
 )
-from kvae.evaluation.profiles import gate_profile, leave_one_out, pooled, profile_of
+from kvae.evaluation.profiles import gate_profile, leave_one_out, own_gate, pooled, profile_of
 from kvae.evaluation.reconstruction import _moved, score
 from kvae.evaluation.scores import Reconstruction, ratio
 from kvae.layout import kmers
@@ -128,6 +130,12 @@ def test_a_gate_is_a_poisson_rate() -> None:
     found = gate_profile(decoded)
     assert found is not None
     assert torch.allclose(found, rate / rate.sum(dim=1, keepdim=True), atol=1e-6)
+
+
+def test_a_gate_within_a_profile_is_none_of_its_own() -> None:
+    space: Any = "profile"
+    decoded = replace(hand_made_output("linear"), space=space)
+    assert own_gate(decoded) is gate_profile(decoded) is None
 
 
 def test_a_genome_without_the_row() -> None:

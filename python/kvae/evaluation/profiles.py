@@ -12,7 +12,15 @@ from torch.nn import functional
 from kvae.evaluation.chains import markov_profile
 from kvae.model.decoder import Decoded
 
-__all__ = ["Background", "Predictors", "gate_profile", "leave_one_out", "pooled", "profile_of"]
+__all__ = [
+    "Background",
+    "Predictors",
+    "gate_profile",
+    "leave_one_out",
+    "own_gate",
+    "pooled",
+    "profile_of",
+]
 
 # Half an observation of every k-mer, so that none is impossible.
 PSEUDOCOUNT = 0.5
@@ -45,14 +53,23 @@ def profile_of(decoded: Decoded, pseudocount: float) -> Tensor:
     return _normalised(profile_BK.double())
 
 
+def own_gate(decoded: Decoded) -> Tensor | None:
+    """Logits of presence by a model's own gate, None without one.
+
+    Where a gate is a factor of the profile it says nothing of its own.
+    """
+    return decoded.gate_logit if decoded.space in ("linear", "log") else None
+
+
 def gate_profile(decoded: Decoded) -> Tensor | None:
-    """Profile that a model's gate implies, None without one.
+    """Profile that a model's gate implies, None without one of its own.
 
     A k-mer that is absent with probability exp(-r) occurs r times on average.
     """
-    if decoded.gate_logit is None:
+    logit_BK = own_gate(decoded)
+    if logit_BK is None:
         return None
-    return _normalised(functional.softplus(decoded.gate_logit.double()))
+    return _normalised(functional.softplus(logit_BK.double()))
 
 
 def _normalised(profile_BK: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from kvae.evaluation.profiles import (
     Background,
     Predictors,
     gate_profile,
+    own_gate,
     profile_of,
 )
 from kvae.evaluation.scores import ProfileScore, Reconstruction, majority, summarise
@@ -208,12 +209,13 @@ class _Scorer:
 
     def _add_gate(self, decoded: Decoded, rows: Composition) -> None:
         """Score the gate as presence at the threshold that it was trained for."""
-        if decoded.gate_logit is None:
+        logit_BK = own_gate(decoded)
+        if logit_BK is None:
             return
         if self._gate is None:
             self._gate = PresenceSums()
         most_B = largest_absent(rows.n, self._model.config.presence_threshold)
-        chance_BK = torch.sigmoid(decoded.gate_logit.double()).clamp(1e-12, 1.0 - 1e-12)
+        chance_BK = torch.sigmoid(logit_BK.double()).clamp(1e-12, 1.0 - 1e-12)
         self._gate.add(chance_BK, rows.counts[7] > most_B[:, None])
 
     def _add_errors(self, decoded: Decoded, x_BF: Tensor) -> None:

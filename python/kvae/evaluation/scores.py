@@ -71,7 +71,8 @@ class Reconstruction:
         By threshold: presence by the more frequent class of all cells, and by every
         k-mer's own rate.
     gate
-        The model's gate at its own threshold, None without one.
+        The model's gate at its own threshold, None without one that is apart from the
+        profile.
     gate_threshold
         That threshold.
     mse
