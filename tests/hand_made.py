@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from kvae.model.decoder import Decoded
-from kvae.model.encoder import Latent
+from kvae.model.posterior import Latent
 from kvae.model.targets import TargetReader
 from small import PSEUDOCOUNT, make_layout, small_model
 

@@ -24,7 +24,7 @@ from hand_made import (
 from kvae.config import LossConfig
 from kvae.layout import Layout
 from kvae.model.decoder import Decoded
-from kvae.model.encoder import Latent
+from kvae.model.posterior import Latent
 from kvae.model.losses import negative_elbo, reconstruction_loss
 from kvae.model.targets import TargetReader
 from kvae.training.baselines import scan

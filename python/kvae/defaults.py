@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PRESET = "dot"
+PRESET = "kvae"
 EPOCHS = 20
 BATCH_SIZE = 128
 LR = 1e-3

@@ -22,6 +22,7 @@ from kvae.latents import latent_format, latent_schema
 from kvae.loading import BatchLoader, Features, RowSource, describe_row, open_rows
 from kvae.model import KmerVAE
 from kvae.model.files import model_fingerprint, read_model_config
+from kvae.pretrained import run_or_pretrained
 from kvae.progress import Progress
 from kvae.run_folder import RunFolder
 
@@ -107,7 +108,8 @@ def encode(
     Parameters
     ----------
     run
-        A run folder, or a ``model.safetensors``.
+        A run folder, a ``model.safetensors``, or ``"pretrained"`` for the model that
+        comes with the package.
     features
         A feature file; sequence files and folders, which are cut as those of the
         run were, and whose rows are computed without being stored; or an object
@@ -146,7 +148,7 @@ def encode(
     if batch_size < 1:
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
     torch_device = resolve_device(device)
-    folder = RunFolder(run)
+    folder = RunFolder(run_or_pretrained(run))
     k, cutting = _kind_of_rows(folder)
     source = open_rows(features, k=k, cutting=cutting, threads=threads)
     model = folder.load_model(source.layout).to(torch_device)

@@ -18,6 +18,7 @@ from kvae.config import SequencesConfig
 from kvae.device_rows import DeviceRows, PackedSequences
 from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
+from kvae.halves import Halves
 from kvae.resampling import open_resampled
 from kvae.sequences import is_feature_file, open_sequences
 from kvae.store import FeatureStore
@@ -81,8 +82,8 @@ class Batch:
     rows
         Their numbers in the source.
     x
-        Their features, shape (rows, fields). On the CPU they are valid only until
-        the next batch is asked for.
+        Their features, shape (rows, fields), of `kvae.halves.Halves` twice as many.
+        On the CPU they are valid only until the next batch is asked for.
     """
 
     rows: Indices
@@ -144,6 +145,7 @@ class BatchLoader:
         self._source = source
         self._device = device
         self._depth = depth
+        self._rows_each = 2 if isinstance(source, Halves) else 1
         self._slots: list[_Slot] = []
         self._resident: DeviceRows | None = None
         if isinstance(source, FeatureStore) and source.kind == "packed":
@@ -166,7 +168,8 @@ class BatchLoader:
         """Batches whose rows come from the host."""
         free: SimpleQueue[_Slot | None] = SimpleQueue()
         ready: SimpleQueue[_Slot | BaseException] = SimpleQueue()
-        for slot in self._buffers(max(map(len, batches), default=0)):
+        rows_each = self._rows_each
+        for slot in self._buffers(max(map(len, batches), default=0) * rows_each):
             free.put(slot)
 
         def gather() -> None:
@@ -175,7 +178,7 @@ class BatchLoader:
                     slot = free.get()
                     if slot is None:
                         return
-                    self._source.rows(rows, out=slot.array[: len(rows)])
+                    self._source.rows(rows, out=slot.array[: len(rows) * rows_each])
                     ready.put(slot)
             except BaseException as error:
                 # Whatever went wrong belongs to the consumer, not to this thread.
@@ -188,7 +191,7 @@ class BatchLoader:
                 item = ready.get()
                 if isinstance(item, BaseException):
                     raise item
-                yield Batch(rows, item.to_device(len(rows)))
+                yield Batch(rows, item.to_device(len(rows) * rows_each))
                 item.wait()
                 free.put(item)
         finally:

@@ -1,4 +1,4 @@
-"""Named designs: data, not code. Their order is that of the design log.
+"""Named designs: data, not code. First those of the design log, in its order.
 
 A preset is a model with the loss it was designed for. Training settings are not
 part of it: they depend on the machine and the amount of data.
@@ -17,6 +17,7 @@ from kvae.config import (
     LossConfig,
     LowRankReadout,
     ModelConfig,
+    ProfileEncoderConfig,
     ReadoutConfig,
     SparseBranchConfig,
 )
@@ -133,12 +134,40 @@ _DOT = Preset(
     loss=LossConfig(bce_weight=2.0),
 )
 
+# What the log did not ask: a latent that is of use beyond its own decoder. Compositions
+# as square roots, whitened; latents of contigs that agree between halves; gate times
+# value as the profile of a likelihood.
+_KVAE = Preset(
+    model=ModelConfig(
+        encoder=ProfileEncoderConfig(),
+        latent=64,
+        decoder=DecoderConfig(
+            shared=_SHARED,
+            sparse=SparseBranchConfig(
+                value_hidden=(512,), gate_hidden=(256,), readout=DotReadout(embedding=64)
+            ),
+            dense=(),
+            derived=("4-mers", "3-mers"),
+        ),
+        output_space="profile",
+    ),
+    loss=LossConfig(
+        target="half",
+        mse_weight=0.0,
+        bce_weight=0.0,
+        nats_weight=1000.0,
+        beta=0.1,
+        contrast_weight=100.0,
+    ),
+)
+
 PRESETS: dict[str, Preset] = {
     "outline": _OUTLINE,
     "deep": _DEEP,
     "slim": _SLIM,
     "lowrank": _LOWRANK,
     "dot": _DOT,
+    "kvae": _KVAE,
 }
 
 

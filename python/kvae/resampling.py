@@ -20,6 +20,7 @@ from kvae.sequences import open_sequences
 from kvae.store import FeatureStore
 
 if TYPE_CHECKING:
+    from kvae.gathering import PackedGatherer
     from kvae.layout import Layout
 
 __all__ = ["ResampledRows", "open_resampled"]
@@ -112,9 +113,16 @@ class ResampledRows:
         """Compute rows, shape (len(indices), fields)."""
         if out is None:
             out = np.empty((len(indices), self.layout.n_fields), dtype=np.float32)
-        start, end = (edge[indices].astype(np.uint64) for edge in (self._start, self._end))
-        self._contigs.packed.stretches(self._contig[indices], start, end, out)
+        gatherer, contig, start, end = self.stretches_of(indices)
+        gatherer.stretches(contig, start, end, out)
         return out
+
+    def stretches_of(
+        self, indices: Indices
+    ) -> tuple[PackedGatherer, Indices, NDArray[np.uint64], NDArray[np.uint64]]:
+        """Where the sequences of rows are: what reads them, contig, first and last letter."""
+        start, end = (edge[indices].astype(np.uint64) for edge in (self._start, self._end))
+        return self._contigs.packed, self._contig[indices], start, end
 
     def redraw(self, epoch: int) -> None:
         """Draw the window of every row within its contig.

@@ -278,6 +278,37 @@ class FeatureStore:
             raise self._error(f"keeps {self.kind}, not packed sequences only")
         return self._gatherer
 
+    @property
+    def has_sequences(self) -> bool:
+        """Whether the file keeps the sequence of each row."""
+        return "sequence" in self._schema.names
+
+    def stretches_of(
+        self, indices: NDArray[np.int64]
+    ) -> tuple[PackedGatherer, NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint64]]:
+        """Where the sequences of rows are: what reads them, row, first and last letter.
+
+        Raises
+        ------
+        KeyError
+            If the file keeps no sequences.
+        IndexError
+            If a position is outside the file.
+        """
+        if not self.has_sequences:
+            raise KeyError("sequence")
+        indices = self._checked(indices)
+        end = self._sequences.lengths[indices].astype(np.uint64)
+        return self._sequences, indices, np.zeros_like(end), end
+
+    @cached_property
+    def _sequences(self) -> PackedGatherer:
+        """What reads the sequences, whatever else the file keeps."""
+        if isinstance(self._gatherer, PackedGatherer):
+            return self._gatherer
+        batches = [self._batch(i) for i in range(self.n_batches)]
+        return PackedGatherer(self._file, self.layout, batches, self._address)
+
     @cached_property
     def _gatherer(self) -> Gatherer:
         """What reads rows: made when it is first needed, for it looks at all batches."""

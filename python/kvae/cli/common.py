@@ -42,7 +42,7 @@ Quiet = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Design: outline, deep, slim, lowrank or dot.",
+        help="Design: kvae, or one of outline, deep, slim, lowrank and dot.",
         show_default=defaults.PRESET,
         rich_help_panel=MODEL,
     ),

@@ -49,6 +49,32 @@ def train(
         int | None,
         typer.Option(help="Latent units.", show_default="the preset's", rich_help_panel=MODEL),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from the weights of a model: pretrained (the one that comes with kvae), "
+            "a run, or a model file.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    positives: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows that shall be near each other: those of one contig, of one source "
+            "(input file; right where each is a genome), or with one entry in a column of "
+            "--labels.",
+            show_default="contig",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of labels: tab-separated, with a header; the first column names "
+            "records or files.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     window: Annotated[
         int | None,
         typer.Option(
@@ -152,6 +178,9 @@ def train(
                 window=window,
                 min_length=min_length,
                 resample=resample or None,
+                positives=positives,
+                labels=labels,
+                init=init,
                 seed=seed,
                 precision=precision,
                 compile=compile,

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from kvae.config.base import Frozen, parse_config
 from kvae.config.changes import override, read_changes, read_setting, resolve_key
+from kvae.config.encoders import (
+    BranchConfig,
+    EncoderBranchConfig,
+    EncoderConfig,
+    ProfileEncoderConfig,
+)
 from kvae.config.latent import HierarchicalLatent, LatentPart
 from kvae.config.model import (
     AutoencoderConfig,
-    BranchConfig,
     DecoderConfig,
-    EncoderBranchConfig,
-    EncoderConfig,
     HiddenConfig,
     ModelConfig,
     SparseBranchConfig,
@@ -50,6 +53,7 @@ __all__ = [
     "LowRankReadout",
     "ModelConfig",
     "PretrainedReadout",
+    "ProfileEncoderConfig",
     "ReadoutConfig",
     "RunConfig",
     "SequencesConfig",

@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from kvae.config.base import Fraction, Frozen, HiddenWidths, Positive, Width
-from kvae.config.latent import Latent
+from kvae.config.encoders import AnyEncoder, BranchConfig, EncoderConfig
+from kvae.config.latent import HierarchicalLatent, Latent
 from kvae.config.readouts import PretrainedReadout, Readout
 
 
@@ -24,44 +25,6 @@ class HiddenConfig(Frozen):
     negative_slope: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
     batch_norm_eps: Positive = 1e-3
     batch_norm_momentum: Fraction = 0.1
-
-
-class BranchConfig(Frozen):
-    """Hidden layers of one feature block, in the encoder or in the decoder."""
-
-    block: str
-    hidden: HiddenWidths
-
-
-class EncoderBranchConfig(BranchConfig):
-    """Hidden layers of one block in the encoder.
-
-    With ``skip`` the first hidden layer's output, made as wide as the last one's,
-    is added to it.
-    """
-
-    skip: bool = False
-
-    @model_validator(mode="after")
-    def _check_skip(self) -> Self:
-        if self.skip and len(self.hidden) < 2:
-            raise ValueError(
-                "skip leads from the first hidden layer to the last, but there is only one"
-            )
-        return self
-
-
-class EncoderConfig(Frozen):
-    """One branch per block, each with copies of the context fields, then shared layers.
-
-    ``input_dropout`` is the share of inputs that are hidden in training: they
-    appear as those of a random sequence.
-    """
-
-    branches: tuple[EncoderBranchConfig, ...] = Field(min_length=1)
-    context: tuple[str, ...] = ("gc", "length")
-    shared: HiddenWidths
-    input_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class SparseBranchConfig(Frozen):
@@ -118,17 +81,18 @@ class ModelConfig(HiddenConfig):
 
     ``output_space`` is where the 7-mer values live: ``linear`` for frequencies
     (softplus of the readout, times the gate), ``log`` for log frequencies
-    (``gate * value + (1 - gate) * floor``). A 7-mer is *present* in a row where
-    its frequency exceeds ``presence_threshold``. With ``log_floor`` no log
+    (``gate * value + (1 - gate) * floor``), ``profile`` for probabilities: gate times
+    value as in ``linear``, divided by their sum over all 7-mers. A 7-mer is *present*
+    in a row where its frequency exceeds ``presence_threshold``. With ``log_floor`` no log
     frequency is taken for lower than that, neither as input nor as target.
 
     ``latent`` is a number of units, or their division among the blocks.
     """
 
-    encoder: EncoderConfig
+    encoder: AnyEncoder
     latent: Latent
     decoder: DecoderConfig
-    output_space: Literal["linear", "log"]
+    output_space: Literal["linear", "log", "profile"]
     presence_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-5
     log_floor: Annotated[float, Field(ge=-13.8, lt=0.0)] | None = None
 
@@ -136,8 +100,7 @@ class ModelConfig(HiddenConfig):
     def ks(self) -> tuple[int, ...]:
         """The k of all k-mer blocks that the encoder or the decoder names, in a layout's order."""
         decoder = self.decoder
-        encoded = (branch.block for branch in self.encoder.branches)
-        names = {*encoded, decoder.sparse.block, *decoder.dense_blocks}
+        names = {*self.encoder.encoded, decoder.sparse.block, *decoder.dense_blocks}
         ks = (name.removesuffix("-mers") for name in names if name.endswith("-mers"))
         return tuple(sorted((int(k) for k in ks if k.isdecimal()), reverse=True))
 
@@ -162,7 +125,7 @@ class ModelConfig(HiddenConfig):
     def _check_blocks(self) -> Self:
         decoder = self.decoder
         parts = [] if isinstance(self.latent, int) else [part.block for part in self.latent.parts]
-        encoded = [branch.block for branch in self.encoder.branches]
+        encoded = self.encoder.encoded
         branches = [decoder.sparse.block, *(branch.block for branch in decoder.dense)]
         decoded = [*branches, *decoder.derived]
         for side, names in (("encoder", encoded), ("decoder", decoded), ("latent", parts)):
@@ -180,6 +143,28 @@ class ModelConfig(HiddenConfig):
                 raise ValueError(
                     f"the latent has a part for {name}, but the decoder has no branch to see it"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_profile(self) -> Self:
+        if isinstance(self.latent, HierarchicalLatent) and not isinstance(
+            self.encoder, EncoderConfig
+        ):
+            raise ValueError(
+                "a profile encoder has no branches that parts of a latent could come from: "
+                "give latent as a number of units"
+            )
+        if self.output_space != "profile":
+            return self
+        if self.decoder.sparse.gate_hidden is None:
+            raise ValueError("the profile output space is gate times value: give gate_hidden")
+        if self.decoder.dense:
+            raise ValueError(
+                "in the profile output space everything follows from the 7-mers: name "
+                f"{self.decoder.dense[0].block} in derived, not in dense"
+            )
+        if self.log_floor is not None:
+            raise ValueError("a log_floor belongs to log frequencies, not to a profile")
         return self
 
     @model_validator(mode="after")

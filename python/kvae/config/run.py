@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kvae import defaults
 from kvae.config.base import Fraction, Frozen, NonNegative, Positive
+from kvae.config.encoders import ProfileEncoderConfig
 from kvae.config.model import ModelConfig
 from kvae.featurizing import DEFAULT_MIN_LENGTH, DEFAULT_WINDOW
 
@@ -25,6 +26,14 @@ class LossConfig(Frozen):
     errors. ``zero_weight`` weighs the errors of absent 7-mers where there is no
     gate. ``zero_penalty`` adds the squared error of absent 7-mers whose output
     is too large: an error in one direction only.
+
+    ``nats_weight`` weighs the negative log likelihood of the 7-mers under the
+    decoded profile, in nats per 7-mer; it is as many as a row is taken to have
+    independent ones. Where ``target`` is ``half``, each row is two: the halves of
+    its sequence, and the latent of one half has to predict the other half, of
+    which it cannot have learned the noise. ``contrast_weight`` weighs the
+    supervised contrast between the latents of a batch at ``temperature``: those of
+    one class (see `TrainConfig.positives`) attract, all others repel.
     """
 
     w7: NonNegative = 1.0
@@ -35,15 +44,33 @@ class LossConfig(Frozen):
     zero_penalty: NonNegative = 0.0
     beta: NonNegative = 1.0
     kl_warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    nats_weight: NonNegative = 0.0
+    target: Literal["row", "half"] = "row"
+    contrast_weight: NonNegative = 0.0
+    temperature: Positive = 0.1
+
+    @model_validator(mode="after")
+    def _check_contrast(self) -> Self:
+        if self.contrast_weight > 0.0 and self.target == "row":
+            raise ValueError(
+                "contrast needs two latents of everything: set target to half, or "
+                "contrast_weight to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_errors(self) -> Self:
-        if self.mse_weight == 0.0 and self.cosine_weight == 0.0:
+        if self.mse_weight == 0.0 and self.cosine_weight == 0.0 and self.nats_weight == 0.0:
             raise ValueError(
-                "with mse_weight 0 and cosine_weight 0 nothing tells the k-mers what to be: "
-                "give one of them"
+                "with mse_weight, cosine_weight and nats_weight 0 nothing tells the k-mers "
+                "what to be: give one of them"
             )
         return self
+
+    @property
+    def counts_errors(self) -> bool:
+        """Whether errors of single k-mers count, or the likelihood of their profile alone."""
+        return max(self.mse_weight, self.cosine_weight, self.bce_weight) > 0.0
 
     def kl_weight(self, epoch: int) -> float:
         """Weight of the KL divergence in an epoch, counted from 1."""
@@ -60,6 +87,15 @@ class TrainConfig(Frozen):
     ReduceLROnPlateau on the validation loss. A checkpoint is written after every
     epoch, and within one where the last is ``checkpoint_minutes`` old (0: never).
 
+    ``schedule`` is ``plateau``, or ``cosine`` for a rate that falls to 0 over all
+    epochs, after a twentieth of them in which it rises.
+
+    ``positives`` says which rows the contrast takes for alike: those of one
+    ``contig``, of one ``source`` (right where every file is a genome, wrong where it
+    is a sample), or those with the same entry in a column of ``labels``, a table as
+    for `kvae.evaluate`. But for contigs, batches are then made of ``per_class`` rows of
+    each of their classes, with related classes together.
+
     ``precision`` is that of the hidden layers, see `kvae.training.precision`;
     ``compile`` says whether a step is compiled, None where that is left to the
     device.
@@ -75,9 +111,22 @@ class TrainConfig(Frozen):
     patience: Annotated[int, Field(ge=0)] = 20
     factor: Fraction = 0.5
     min_lr: NonNegative = 1e-6
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    positives: str = "contig"
+    labels: str | None = None
+    per_class: Annotated[int, Field(ge=1, le=1024)] = 4
     checkpoint_minutes: NonNegative = 10.0
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     compile: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_positives(self) -> Self:
+        if self.positives not in ("contig", "source") and self.labels is None:
+            raise ValueError(
+                f"positives by {self.positives} are those of a column of a table: give labels, or "
+                "contig or source"
+            )
+        return self
 
 
 class SequencesConfig(Frozen):
@@ -123,5 +172,19 @@ class RunConfig(Frozen):
             raise ValueError(
                 "zero_weight weighs the errors of absent 7-mers, but with a gate the values of "
                 "absent 7-mers have no error: set gate_hidden to null, or zero_weight to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_likelihood(self) -> Self:
+        if self.loss.nats_weight > 0.0 and self.model.output_space != "profile":
+            raise ValueError(
+                "nats_weight weighs the likelihood of a profile: set output_space to profile, or "
+                "nats_weight to 0"
+            )
+        if isinstance(self.model.encoder, ProfileEncoderConfig) and self.loss.target == "row":
+            raise ValueError(
+                "a profile encoder learns what varies within a contig from the halves of its "
+                "rows: set target to half"
             )
         return self

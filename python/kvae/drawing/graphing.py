@@ -94,8 +94,7 @@ def _kind(path: Path) -> str:
 def _build(config: ModelConfig) -> KmerVAE:
     """Build a model without weights, for rows with all blocks that it names."""
     decoder = config.decoder
-    named = [branch.block for branch in config.encoder.branches]
-    named += [decoder.sparse.block, *decoder.dense_blocks]
+    named = [*config.encoder.encoded, decoder.sparse.block, *decoder.dense_blocks]
     ks = {int(name.removesuffix("-mers")) for name in named if name.removesuffix("-mers").isdigit()}
     layout = Layout.from_ks(sorted(ks | set(DEFAULT_KS)))
     with torch.device("meta"):

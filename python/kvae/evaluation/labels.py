@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
-from kvae.loading import Indices
-from kvae.store import FeatureStore
+from kvae.loading import Indices, RowSource
 
 __all__ = ["SOURCE", "LabelTable", "RowLabels", "label_rows", "read_labels"]
 
@@ -141,7 +140,7 @@ class RowLabels:
 
 
 def label_rows(
-    store: FeatureStore, table: LabelTable | None = None, by: Sequence[str] = ()
+    store: RowSource, table: LabelTable | None = None, by: Sequence[str] = ()
 ) -> RowLabels:
     """Label rows by their records, else by the files that they are from.
 
@@ -176,7 +175,7 @@ def label_rows(
     return RowLabels(columns, None if table is None else table.path, matched, shared)
 
 
-def _lines(store: FeatureStore, table: LabelTable) -> tuple[Indices, Indices]:
+def _lines(store: RowSource, table: LabelTable) -> tuple[Indices, Indices]:
     """Lines of the table about each row's record and its file, -1 where there is none."""
     place = {key: line for line, key in enumerate(table.keys)}
     names = [str(name) for name in store.source_names]

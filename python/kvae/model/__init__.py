@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kvae.model.decoder import Decoded
-from kvae.model.encoder import Latent
 from kvae.model.losses import Elbo
+from kvae.model.posterior import Latent
 from kvae.model.targets import Target
 from kvae.model.vae import KmerVAE
 

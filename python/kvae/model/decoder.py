@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kvae.model.derive import DerivedBlock
+from kvae.model.derive import DerivedBlock, DerivedGC
 from kvae.model.layers import find_block, hidden_stack, in_float32, log_floor
 from kvae.model.readout import build_readout
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kvae.config import BranchConfig, ModelConfig, SparseBranchConfig
     from kvae.layout import Block, Layout
 
+# The least probability of a 7-mer: no logarithm and no division fails.
+LEAST_FREQUENCY = 1e-9
 # A genome of unknown composition: half of its bases are G or C.
 _UNIFORM_GC = math.log(0.5)
 
@@ -30,7 +32,8 @@ class Decoded:
     ----------
     value
         7-mer values if present, shape (rows, 8192): frequencies in the linear
-        output space, natural logarithms of frequencies in the log space.
+        output space, natural logarithms of frequencies in the log space. In the
+        profile space the gate is part of them, and each row adds up to 1.
     gate_logit
         Logits of the probability that a 7-mer is present, or None without a gate.
     dense
@@ -47,12 +50,23 @@ class Decoded:
     gate_logit: Tensor | None
     dense: dict[str, Tensor]
     gc: Tensor
-    space: Literal["linear", "log"]
+    space: Literal["linear", "log", "profile"]
     floor: float
+
+    def detach(self) -> Decoded:
+        """Drop the way back for gradients."""
+        return Decoded(
+            self.value.detach(),
+            None if self.gate_logit is None else self.gate_logit.detach(),
+            {name: log_BK.detach() for name, log_BK in self.dense.items()},
+            self.gc.detach(),
+            self.space,
+            self.floor,
+        )
 
     def kmers(self) -> Tensor:
         """7-mer output with the gate applied, in the output space, shape (rows, 8192)."""
-        if self.gate_logit is None:
+        if self.gate_logit is None or self.space == "profile":
             return self.value
         gate_BK = torch.sigmoid(self.gate_logit)
         if self.space == "linear":
@@ -61,10 +75,30 @@ class Decoded:
 
     def frequency(self, pseudocount: float) -> Tensor:
         """7-mer output as frequencies, shape (rows, 8192)."""
-        if self.space == "linear":
+        if self.space != "log":
             return self.kmers()
         # No frequency is above 1, and nothing above it may overflow.
         return (self.kmers().clamp(max=0.0).exp() - pseudocount).relu()
+
+    def profile(self, pseudocount: float) -> Tensor:
+        """Probability of each 7-mer to be the next one of the row, shape (rows, 8192)."""
+        if self.space == "profile":
+            return self.value
+        # What a design takes for impossible is rare.
+        frequency_BK = self.frequency(pseudocount).float().clamp(min=LEAST_FREQUENCY)
+        return frequency_BK / frequency_BK.sum(dim=1, keepdim=True)
+
+    def presence_logit(self, n_windows_B1: Tensor) -> Tensor | None:
+        """Logits of the probability that a 7-mer is present, or None without a gate.
+
+        In the profile space a 7-mer of probability p is found in n windows with
+        probability 1 - exp(-n p); elsewhere the gate says.
+        """
+        if self.space != "profile":
+            return self.gate_logit
+        expected_BK = (n_windows_B1 * self.value).clamp(min=LEAST_FREQUENCY)
+        # log(exp(x) - 1), of which the exponential alone would overflow.
+        return expected_BK + torch.log(-torch.expm1(-expected_BK))
 
     def row(self) -> Tensor:
         """Whole output in the order of the reconstruction target, shape (rows, 8361)."""
@@ -83,8 +117,10 @@ class SparseBranch(nn.Module):
         n_value = branch.value_hidden[-1]
         self.value = hidden_stack((n_in, *branch.value_hidden), config)
         self.value_readout = build_readout(branch.readout, n_value, block, uniform)
-        self.gc = nn.Linear(n_value, 1)
-        nn.init.constant_(self.gc.bias, _UNIFORM_GC)
+        self.gc: nn.Linear | None = None
+        if config.output_space != "profile":
+            self.gc = nn.Linear(n_value, 1)
+            nn.init.constant_(self.gc.bias, _UNIFORM_GC)
         self.gate: nn.Module | None = None
         self.gate_readout: nn.Module | None = None
         if branch.gate_hidden is not None:
@@ -93,8 +129,8 @@ class SparseBranch(nn.Module):
             self.gate = hidden_stack((n_in, *branch.gate_hidden), config)
             self.gate_readout = build_readout(gate_readout, n_gate, block, 0.0)
 
-    def forward(self, h_BH: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Value logits and gate logits (rows, 8192), log GC (rows, 1)."""
+    def forward(self, h_BH: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Value logits and gate logits (rows, 8192), log GC (rows, 1) if it has a head."""
         value_BH = self.value(h_BH)
         gate_logit_BK: Tensor | None = None
         if self.gate is not None and self.gate_readout is not None:
@@ -102,7 +138,8 @@ class SparseBranch(nn.Module):
         # Values and GC are logarithms of about -9 and -0.7, or become frequencies of
         # about 1e-4: rounded to 8 bits, -9 is off by up to 3 % of a frequency.
         value_BK = in_float32(self.value_readout, value_BH)
-        return value_BK, gate_logit_BK, in_float32(self.gc, value_BH)
+        gc_B1 = None if self.gc is None else in_float32(self.gc, value_BH)
+        return value_BK, gate_logit_BK, gc_B1
 
 
 class DenseBranch(nn.Module):
@@ -152,6 +189,9 @@ class Decoder(nn.Module):
             {name: DerivedBlock(sparse, find_block(layout, name)) for name in decoder.derived}
         )
 
+        if config.output_space == "profile":
+            self.derived_gc = DerivedGC(sparse)
+
     def forward(self, z_BL: Tensor) -> Decoded:
         """Decode latents of shape (rows, latent units)."""
         *parts, shared_BL = torch.split(z_BL, [*self._parts.values(), self._n_shared], dim=1)
@@ -164,8 +204,12 @@ class Decoder(nn.Module):
             return torch.cat([trunk_BH, part_of[name]], dim=1)
 
         value_BK, gate_logit_BK, gc_B1 = self.sparse(seen_by(self._sparse))
-        if self._space == "linear":
+        if self._space != "log":
             value_BK = functional.softplus(value_BK)
+        if self._space == "profile":
+            value_BK = value_BK * torch.sigmoid(gate_logit_BK.float())
+            value_BK = value_BK / value_BK.sum(dim=1, keepdim=True)
+            gc_B1 = (in_float32(self.derived_gc, value_BK) + self._pseudocount).log()
         dense: dict[str, Tensor] = {}
         gcs_B1 = [gc_B1]
         for name, branch in self.dense.items():

@@ -47,6 +47,30 @@ class DerivedBlock(nn.Module):
         return long_BK @ self.weight
 
 
+class DerivedGC(nn.Module):
+    """GC fraction of a sequence from the frequencies of its k-mers."""
+
+    weight: Tensor
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        if block.k is None or block.size != len(kmers(block.k)):
+            raise KvaeError(f"GC cannot be derived: {block.name} are not all k-mers")
+        self.register_buffer("weight", gc_of_kmers(block.k), persistent=False)
+
+    def forward(self, frequency_BK: Tensor) -> Tensor:
+        """Map frequencies (rows, k-mers) to GC fractions (rows, 1)."""
+        return frequency_BK @ self.weight
+
+
+@cache
+def gc_of_kmers(k: int) -> Tensor:
+    """GC fraction of each canonical k-mer, shape (k-mers, 1)."""
+    # On the CPU even where a model is built on the meta device.
+    found = [[sum(map(kmer.count, "GC")) / k] for kmer in kmers(k)]
+    return torch.tensor(found, device="cpu")
+
+
 @cache
 def shares(long: int, short: int) -> Tensor:
     """Share of each canonical long k-mer that each short one has, (long, short) k-mers."""

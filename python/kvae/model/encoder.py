@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
+from kvae.config import EncoderConfig
 from kvae.model.layers import (
     SkipStack,
     find_block,
@@ -16,49 +16,12 @@ from kvae.model.layers import (
     log_floor,
     random_row,
 )
+from kvae.model.posterior import LOG_VAR_LIMIT, Latent
+from kvae.model.profile_encoder import ProfileEncoder
 
 if TYPE_CHECKING:
     from kvae.config import ModelConfig
     from kvae.layout import Layout
-
-# exp(10) is far beyond any useful variance and far below overflow; outside this
-# range the gradient is zero, so a stray row cannot blow up the KL divergence.
-LOG_VAR_LIMIT = 10.0
-
-
-@dataclass(frozen=True)
-class Latent:
-    """Diagonal normal distribution of the latent of each row.
-
-    Attributes
-    ----------
-    mean, log_var
-        Mean and natural logarithm of the variance, shape (rows, latent units).
-    """
-
-    mean: Tensor
-    log_var: Tensor
-
-    def sample(
-        self, generator: torch.Generator | None = None, noise_BL: Tensor | None = None
-    ) -> Tensor:
-        """Draw one latent per row by reparameterisation, shape (rows, latent units).
-
-        ``noise_BL`` is standard normal noise; it is drawn here where omitted.
-        """
-        if noise_BL is None:
-            noise_BL = torch.randn(
-                self.mean.shape,
-                generator=generator,
-                dtype=self.mean.dtype,
-                device=self.mean.device,
-            )
-        return self.mean + torch.exp(0.5 * self.log_var) * noise_BL
-
-    def kl(self) -> Tensor:
-        """KL divergence to N(0, I) of every unit in nats, shape (rows, latent units)."""
-        mean_BL, log_var_BL = self.mean.float(), self.log_var.float()
-        return 0.5 * (log_var_BL.exp() + mean_BL.square() - 1.0 - log_var_BL)
 
 
 class Encoder(nn.Module):
@@ -77,7 +40,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()
-        encoder = config.encoder
+        encoder = cast(EncoderConfig, config.encoder)
         self._floor = log_floor(config, layout)
         self._clips = config.log_floor is not None
         context = [find_block(layout, name).slice for name in encoder.context]
@@ -120,3 +83,10 @@ class Encoder(nn.Module):
         mean_BL = torch.cat([*means, in_float32(self.mean, h_BH)], dim=1)
         log_var_BL = torch.cat([*log_vars, in_float32(self.log_var, h_BH)], dim=1)
         return Latent(mean_BL, log_var_BL.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT))
+
+
+def build_encoder(config: ModelConfig, layout: Layout) -> Encoder | ProfileEncoder:
+    """Build the encoder that a configuration stands for."""
+    if isinstance(config.encoder, EncoderConfig):
+        return Encoder(config, layout)
+    return ProfileEncoder(config, layout)

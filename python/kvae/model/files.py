@@ -128,6 +128,11 @@ def load_model(path: Path, layout: Layout) -> KmerVAE:
     # have been compared.
     with torch.device("meta"):
         model = KmerVAE(config, layout)
+    # Stored at half the size, computed with in single precision.
+    tensors = {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in tensors.items()
+    }
     restore(model, tensors, path, assign=True)
     return model
 

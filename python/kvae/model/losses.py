@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kvae.model.decoder import LEAST_FREQUENCY
+
 if TYPE_CHECKING:
     from kvae.config import LossConfig
     from kvae.model.decoder import Decoded
-    from kvae.model.encoder import Latent
+    from kvae.model.posterior import Latent
     from kvae.model.targets import Target
 
 Scalar = TypeVar("Scalar", Tensor, float)
@@ -67,23 +69,32 @@ def loss_terms(decoded: Decoded, target: Target, config: LossConfig) -> dict[str
         ``mse7_weighted``, where absent ones count less); ``mse4``, ``mse3`` and
         ``mse_gc``. Where the loss uses them, also the cosine distances ``cos7``,
         ``cos4`` and ``cos3``, and ``excess_absent``, the squared error of the
-        absent 7-mers whose output is too large.
+        absent 7-mers whose output is too large. In the profile space ``nats`` is
+        the negative log likelihood per 7-mer, and ``BCE`` that of being found.
     """
+    n_rows = decoded.value.new_tensor(float(len(decoded.value)), dtype=torch.float32)
+    terms: dict[str, Mean] = {}
+    if decoded.space == "profile":
+        log_BK = (decoded.value.float() + LEAST_FREQUENCY).log()
+        terms["nats"] = Mean(-(target.frequency * log_BK).sum(), n_rows)
+    if not config.counts_errors:
+        # They are figures to look at then, and need no gradients.
+        decoded = decoded.detach()
     value_BK = decoded.value.float()
     error_BK = (value_BK - target.value).square()
     present_BK = target.present.float()
     n_cells = present_BK.new_tensor(float(present_BK.numel()))
-    n_rows = present_BK.new_tensor(float(len(present_BK)))
     n_present = present_BK.sum()
-    terms = {"valMSE": Mean((error_BK * present_BK).sum(), n_present)}
-    if decoded.gate_logit is None:
+    terms["valMSE"] = Mean((error_BK * present_BK).sum(), n_present)
+    presence_logit_BK = decoded.presence_logit(target.n_windows)
+    if presence_logit_BK is None:
         terms["mse7"] = Mean(error_BK.sum(), n_cells)
         if config.zero_weight != 1.0:
             weight_BK = present_BK + (1.0 - present_BK) * config.zero_weight
             terms["mse7_weighted"] = Mean((error_BK * weight_BK).sum(), n_cells)
     else:
         bce = functional.binary_cross_entropy_with_logits(
-            decoded.gate_logit.float(), present_BK, reduction="sum"
+            presence_logit_BK.float(), present_BK, reduction="sum"
         )
         terms["BCE"] = Mean(bce, n_cells)
     if config.cosine_weight > 0.0 or config.zero_penalty > 0.0:
@@ -116,6 +127,8 @@ def reconstruction_loss(parts: Mapping[str, Scalar], n_target: int, config: Loss
     Works on tensors in training and on floats where an epoch's exact means are
     combined.
     """
+    if not config.counts_errors:
+        return config.nats_weight * parts["nats"]
     if "BCE" in parts:
         l7 = config.mse_weight * parts["valMSE"] + config.bce_weight * parts["BCE"]
     else:
@@ -132,7 +145,41 @@ def reconstruction_loss(parts: Mapping[str, Scalar], n_target: int, config: Loss
         cosine = f"cos{name[3:]}"
         if cosine in parts:
             total = total + config.cosine_weight * parts[cosine]
-    return total * (n_target / (config.w7 + len(dense) + 1))
+    total = total * (n_target / (config.w7 + len(dense) + 1))
+    return total + config.nats_weight * parts["nats"] if "nats" in parts else total
+
+
+def contrast(mean_BL: Tensor, classes_B: Tensor, temperature: float) -> Mean:
+    """Supervised contrast of latents: how well each tells its own class from the others.
+
+    Parameters
+    ----------
+    mean_BL
+        Means of the latents, shape (rows, latent units); their directions count.
+    classes_B
+        Class of every row, shape (rows,).
+    temperature
+        Differences in cosine that are worth a factor of e.
+
+    Returns
+    -------
+    Mean
+        Cross-entropy in nats, over the rows that are not alone in their class, of
+        choosing one of those of the same class among all others [1]_.
+
+    References
+    ----------
+    .. [1] Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020.
+    """
+    unit_BL = functional.normalize(mean_BL.float(), dim=1)
+    logit_BB = unit_BL @ unit_BL.T / temperature
+    itself_BB = torch.eye(len(logit_BB), dtype=torch.bool, device=logit_BB.device)
+    logit_BB = logit_BB.masked_fill(itself_BB, -torch.inf)
+    log_p_BB = logit_BB - logit_BB.logsumexp(dim=1, keepdim=True)
+    alike_BB = (classes_B[:, None] == classes_B) & ~itself_BB
+    n_alike_B = alike_BB.sum(dim=1)
+    loss_B = -log_p_BB.masked_fill(~alike_BB, 0.0).sum(dim=1) / n_alike_B.clamp(min=1)
+    return Mean(loss_B.sum(), (n_alike_B > 0).sum().to(loss_B.dtype))
 
 
 @dataclass(frozen=True)
@@ -142,7 +189,8 @@ class Elbo:
     Attributes
     ----------
     loss
-        ``reconstruction + beta * kl``, a scalar; minimised. Of a part of a batch it
+        ``reconstruction + beta * kl``, and the weighted contrast where there is one; a
+        scalar, minimised. Of a part of a batch it
         is that part's share: those of all parts add up to the loss of the batch.
     reconstruction, kl
         Weighted reconstruction error; KL divergence in nats, summed over latent
@@ -173,6 +221,7 @@ def negative_elbo(
     config: LossConfig,
     beta: float,
     pool: Callable[[Tensor], Tensor] | None = None,
+    classes_B: Tensor | None = None,
 ) -> Elbo:
     """Assemble the loss of a batch, in float32 whatever the network computed in.
 
@@ -183,6 +232,8 @@ def negative_elbo(
     """
     with torch.autocast(target.gc.device.type, enabled=False):
         terms = loss_terms(decoded, target, config)
+        if config.contrast_weight > 0.0 and classes_B is not None:
+            terms["contrast"] = contrast(latent.mean, classes_B, config.temperature)
         kl_BL = latent.kl()
         counts = torch.stack(
             [*(term.count for term in terms.values()), kl_BL.new_tensor(float(len(kl_BL)))]
@@ -195,4 +246,6 @@ def negative_elbo(
         reconstruction = reconstruction_loss(means, n_target, config)
         kl = kl_BL.sum() / n_rows
         loss = reconstruction + beta * kl
+        if "contrast" in means:
+            loss = loss + config.contrast_weight * means["contrast"]
     return Elbo(loss, reconstruction, kl, beta, terms, latent, decoded, target)

@@ -33,6 +33,8 @@ class Target:
         Log frequencies of the other blocks by name.
     gc
         Log GC fraction, shape (rows, 1).
+    n_windows
+        7-mers of each row, as many as its length has places for, shape (rows, 1).
     threshold
         The frequency above which a 7-mer is present.
     """
@@ -43,6 +45,7 @@ class Target:
     value: Tensor
     dense: dict[str, Tensor]
     gc: Tensor
+    n_windows: Tensor
     threshold: float
 
 
@@ -53,9 +56,11 @@ class TargetReader:
         self._sparse = find_block(layout, config.decoder.sparse.block).slice
         self._dense = {name: find_block(layout, name).slice for name in config.decoder.dense_blocks}
         self._gc = find_block(layout, "gc").slice
+        self._length = find_block(layout, "length").slice
+        self._k = find_block(layout, config.decoder.sparse.block).k or 1
         self._pseudocount = layout.pseudocount
         self._threshold = config.presence_threshold
-        self._linear = config.output_space == "linear"
+        self.is_linear = config.output_space != "log"
         self._floor = config.log_floor
         parts = (self._sparse, *self._dense.values(), self._gc)
         self.n_target = sum(part.stop - part.start for part in parts)
@@ -71,8 +76,9 @@ class TargetReader:
             log_frequency=log_BK,
             frequency=frequency_BK,
             present=frequency_BK > self._threshold,
-            value=frequency_BK if self._linear else log_BK,
+            value=frequency_BK if self.is_linear else log_BK,
             dense={name: x_BF[:, part] for name, part in self._dense.items()},
             gc=x_BF[:, self._gc],
+            n_windows=(x_BF[:, self._length].exp() - (self._k - 1)).clamp(min=1.0),
             threshold=self._threshold,
         )

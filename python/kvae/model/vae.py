@@ -14,8 +14,9 @@ from kvae.config import LossConfig, ModelConfig, override
 from kvae.errors import KvaeError
 from kvae.layout import Layout, default_layout
 from kvae.model.decoder import Decoded, Decoder
-from kvae.model.encoder import Encoder, Latent
+from kvae.model.encoder import build_encoder
 from kvae.model.losses import Elbo, negative_elbo
+from kvae.model.posterior import Latent
 from kvae.model.targets import Target, TargetReader
 from kvae.presets import get_preset
 
@@ -56,7 +57,7 @@ class KmerVAE(nn.Module):
         super().__init__()
         self.config = config
         self.layout = layout
-        self.encoder = Encoder(config, layout)
+        self.encoder = build_encoder(config, layout)
         self.decoder = Decoder(config, layout)
         self.read_target = TargetReader(config, layout)
 
@@ -82,6 +83,17 @@ class KmerVAE(nn.Module):
         """
         config = override(get_preset(name).model, overrides)
         return cls(config, layout or default_layout())
+
+    @classmethod
+    def from_pretrained(cls, *, layout: Layout | None = None) -> KmerVAE:
+        """Load the model that comes with the package, in evaluation mode.
+
+        It has the preset ``kvae`` and was trained on genomes of several hundred
+        species. ``layout`` is as for `load`.
+        """
+        from kvae.pretrained import PRETRAINED, model_path
+
+        return cls.load(model_path(PRETRAINED), layout=layout)
 
     def initialise(self) -> None:
         """Fill in what comes from other files, such as a pretrained readout's weights.
@@ -144,13 +156,16 @@ class KmerVAE(nn.Module):
         generator: torch.Generator | None = None,
         noise_BL: Tensor | None = None,
         pool: Callable[[Tensor], Tensor] | None = None,
+        classes_B: Tensor | None = None,
     ) -> Elbo:
         """Negative ELBO of a batch.
 
         Parameters
         ----------
         x_BF
-            Log-space feature rows, shape (rows, ``layout.n_fields``).
+            Log-space feature rows, shape (rows, ``layout.n_fields``). Where the
+            loss's target is ``half``, first the one half of every row and then, in the
+            same order, the other: each is decoded as its counterpart.
         loss
             Weights; the defaults of `kvae.config.LossConfig` where omitted.
         beta
@@ -161,13 +176,19 @@ class KmerVAE(nn.Module):
             The noise itself, standard normal, shape (rows, latent units).
         pool
             For a part of a batch: see `kvae.model.losses.negative_elbo`.
+        classes_B
+            Which rows the contrast takes for alike, integers of shape (rows,); every
+            row is a class of its own where omitted.
         """
         loss = loss or LossConfig()
         beta = loss.beta if beta is None else beta
         latent, decoded = self(x_BF, generator, noise_BL)
-        target: Target = self.read_target(x_BF)
+        paired = loss.target == "half"
+        target: Target = self.read_target(x_BF.roll(len(x_BF) // 2, 0) if paired else x_BF)
+        if paired and classes_B is None:
+            classes_B = torch.arange(len(x_BF) // 2, device=x_BF.device).repeat(2)
         n_target = self.read_target.n_target
-        return negative_elbo(latent, decoded, target, n_target, loss, beta, pool)
+        return negative_elbo(latent, decoded, target, n_target, loss, beta, pool, classes_B)
 
     @property
     def n_parameters(self) -> int:

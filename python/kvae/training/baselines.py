@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kvae.errors import KvaeError
+from kvae.halves import Halves
 from kvae.loading import BatchLoader, Indices, RowSource, describe_row
+from kvae.model.decoder import LEAST_FREQUENCY
 from kvae.model.losses import dense_name
 from kvae.model.targets import Target, TargetReader
 from kvae.training.metrics import OUTPUT_THRESHOLDS
@@ -60,7 +62,9 @@ class PartSums:
     groups: dict[str, Array]
 
 
-def constant_scores(train: PartSums, scored: PartSums, floor: float) -> dict[str, float]:
+def constant_scores(
+    train: PartSums, scored: PartSums, floor: float, *, are_frequencies: bool = False
+) -> dict[str, float]:
     """Scores of constant predictors learned on ``train``, on the rows of ``scored``.
 
     Parameters
@@ -70,6 +74,9 @@ def constant_scores(train: PartSums, scored: PartSums, floor: float) -> dict[str
     floor
         Smallest probability that a rate is taken for, so that a k-mer never seen
         in training costs a finite cross-entropy.
+    are_frequencies
+        Whether the values of the 7-mers are frequencies, so that their mean is a
+        profile.
 
     Returns
     -------
@@ -77,7 +84,8 @@ def constant_scores(train: PartSums, scored: PartSums, floor: float) -> dict[str
         ``gateAcc_majority`` (the more frequent class of the scored rows),
         ``gateAcc_per_kmer_majority``, ``BCE_per_kmer`` (each k-mer's presence
         rate), ``outAcc@<threshold>_majority``, ``valMSE_constant`` and
-        ``<group>_constant``.
+        ``<group>_constant``; of frequencies also ``nats_constant``, those of the mean
+        profile.
     """
     cells = scored.n_rows * len(scored.present)
     rate = scored.present.sum() / cells
@@ -101,6 +109,10 @@ def constant_scores(train: PartSums, scored: PartSums, floor: float) -> dict[str
         means = train.groups[name][0] / train.n_rows
         errors = _squared_error(sums, scored.n_rows, means)
         scores[f"{name}_constant"] = float(errors.mean() / scored.n_rows)
+    if are_frequencies:
+        profile_K = (train.groups["mse7"][0] / train.n_rows).clip(min=LEAST_FREQUENCY)
+        found_K = scored.groups["mse7"][0] / scored.n_rows
+        scores["nats_constant"] = float(-(found_K * np.log(profile_K)).sum())
     return scores
 
 
@@ -149,9 +161,10 @@ def scan(
         for rows in (split.train, split.validation)
     ]
     floor = 0.5 / len(split.train)
+    linear = read_target.is_linear
     return {
-        "train": constant_scores(sums[0], sums[0], floor),
-        "validation": constant_scores(sums[0], sums[1], floor),
+        "train": constant_scores(sums[0], sums[0], floor, are_frequencies=linear),
+        "validation": constant_scores(sums[0], sums[1], floor, are_frequencies=linear),
     }
 
 
@@ -171,7 +184,7 @@ def _sum_rows(
     for batch in loader(np.array_split(ours, -(-len(ours) // _SCAN_ROWS)) if len(ours) else []):
         finite_B = torch.isfinite(batch.x).all(dim=1)
         if not finite_B.all():
-            bad_row = int(batch.rows[int(torch.argmin(finite_B.int()))])
+            bad_row = int(batch.rows[int(torch.argmin(finite_B.int())) % len(batch.rows)])
             break
         for name, value in _batch_sums(read_target(batch.x)).items():
             total[name] += value.cpu().double()
@@ -183,7 +196,8 @@ def _sum_rows(
     sums = {name: value.numpy() for name, value in processes.add_all(total).items()}
     present_K, present_value = sums.pop("present"), sums.pop("value")
     above = sums.pop("above")
-    return PartSums(len(rows), present_K, present_value, above, sums)
+    n_rows = len(rows) * (2 if isinstance(source, Halves) else 1)
+    return PartSums(n_rows, present_K, present_value, above, sums)
 
 
 def _batch_sums(target: Target) -> dict[str, Tensor]:

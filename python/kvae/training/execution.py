@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from kvae.errors import KvaeError
+from kvae.halves import halves_of
 from kvae.loading import RowSource
 from kvae.model import KmerVAE
+from kvae.model.profile_encoder import ProfileEncoder
 from kvae.run_folder import RunFolder
 from kvae.training.baselines import scan
 from kvae.training.checkpoint import (
@@ -22,6 +25,14 @@ from kvae.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     restore_scaler,
+)
+from kvae.training.classes import (
+    Classes,
+    GroupedBatches,
+    class_means,
+    related_classes,
+    row_classes,
+    sample_rows,
 )
 from kvae.training.keeping import Keeper
 from kvae.training.memory import memory_advice
@@ -34,6 +45,9 @@ from kvae.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from kvae.config import RunConfig
+
+# Rows that a model learns its inputs from before it is trained.
+_SAMPLE_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,9 @@ class Execution:
         Those that train together; the first one writes the files.
     progress
         Told what happens.
+    init
+        Gives a new model the weights of another; it learns them from the rows where
+        omitted.
 
     Raises
     ------
@@ -104,10 +121,14 @@ class Execution:
         threads: int,
         processes: Processes,
         progress: TrainProgress,
+        init: Callable[[KmerVAE], None] | None = None,
     ) -> None:
+        self.init = init
         self.folder = folder
         self.config = config
         self.source = source
+        if config.loss.target == "half":
+            self.source = halves_of(source, config.training.seed)
         self.device = device
         self.threads = threads
         self.processes = processes
@@ -115,7 +136,10 @@ class Execution:
         training = config.training
         self.precision = resolve_precision(training.precision, device)
         self.split = split_rows(source, training.validation, training.seed)
-        self.data = _data_fingerprint(source, self.split)
+        self.classes = None
+        if config.loss.target == "half":
+            self.classes = row_classes(source, training)
+        self.data = _data_fingerprint(source, self.split, self.classes)
         torch.manual_seed(training.seed)
         self.model = KmerVAE(config.model, source.layout).to(device)
 
@@ -137,8 +161,7 @@ class Execution:
             On SIGINT and SIGTERM, once a checkpoint is written.
         """
         checkpoint = self._checkpoint() if resume else None
-        if checkpoint is None:
-            self.model.initialise()
+        grouped = self._start_from_rows(is_new=checkpoint is None)
         baselines = self._baselines(resume=resume)
         self._announce()
         trainer = Trainer(
@@ -151,6 +174,8 @@ class Execution:
             self.precision,
             self.processes,
             self.progress,
+            self.classes,
+            grouped,
         )
         state = self._resume(trainer, checkpoint) if checkpoint else None
         if state is not None and state.epoch >= self.config.training.epochs:
@@ -163,6 +188,34 @@ class Execution:
         with self.precision.products(), memory_advice(batch_size, self.model, self.device):
             state = self._epochs(trainer, state)
         return self._result(state)
+
+    def _start_from_rows(self, *, is_new: bool) -> GroupedBatches | None:
+        """Let a new model learn what it starts from; what draws batches, if classes do."""
+        if is_new:
+            self.model.initialise()
+        if is_new and self.init is not None:
+            self.init(self.model)
+        classes = self.classes
+        if classes is None:
+            return None
+        training, rows = self.config.training, self.split.train
+        n_classes = len(np.unique(classes.codes[rows])) if classes.are_grouped else 0
+        limit = max(_SAMPLE_ROWS, n_classes)
+        chosen = sample_rows(rows, classes.codes, limit, training.seed)
+        self.progress.begin("sampling", len(chosen))
+        x_NF = torch.from_numpy(self.source.rows(chosen))
+        codes_N = torch.from_numpy(classes.codes[chosen]).repeat(2)
+        encoder = self.model.encoder
+        if is_new and self.init is None and isinstance(encoder, ProfileEncoder):
+            encoder.to("cpu").learn(x_NF, codes_N)
+            encoder.to(self.device)
+        if not classes.are_grouped:
+            return None
+        means_GI = class_means(x_NF.numpy(), codes_N.numpy(), self.source.layout)
+        related = related_classes(means_GI)
+        return GroupedBatches(
+            rows, classes.codes, related, training.batch_size, training.per_class, training.seed
+        )
 
     def _write_start(self, state: RunState | None, baselines: dict[str, dict[str, float]]) -> None:
         """Make the folder that of a run that starts, or goes on."""
@@ -283,10 +336,12 @@ class Execution:
         )
 
 
-def _data_fingerprint(source: RowSource, split: Split) -> str:
-    """Hash of what a run was trained on: layout, input files and rows of each."""
+def _data_fingerprint(source: RowSource, split: Split, classes: Classes | None) -> str:
+    """Hash of what a run was trained on: layout, input files, rows of each and their classes."""
     digest = hashlib.sha256(source.layout.fingerprint.encode())
     digest.update("\0".join(source.source_names).encode())
     digest.update(source.source_codes.astype("<i4").tobytes())
     digest.update(split.validation.astype("<i8").tobytes())
+    if classes is not None and classes.are_grouped:
+        digest.update(classes.codes.astype("<i8").tobytes())
     return digest.hexdigest()[:16]

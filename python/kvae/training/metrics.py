@@ -109,16 +109,17 @@ class EpochSums:
         }
         for name, term in elbo.terms.items():
             sums[f"total {name}"], sums[f"count {name}"] = term.total, term.count
-        if decoded.gate_logit is None:
+        presence_logit_BK = decoded.presence_logit(target.n_windows)
+        if presence_logit_BK is None:
             says_BK = out_BK > self._cut(target.threshold, decoded.space)
         else:
-            says_BK = decoded.gate_logit > 0.0
+            says_BK = presence_logit_BK > 0.0
         sums["gate_hits"] = (says_BK == present_BK).sum()
         for name, threshold in self._thresholds.items():
             says_BK = out_BK > self._cut(threshold, decoded.space)
             sums[f"hits {name}"] = (says_BK == (target.frequency > threshold)).sum()
         nonzero_BK = target.frequency > math.exp(NONZERO_LOG) - self._pseudocount
-        if decoded.space == "linear":
+        if decoded.space != "log":
             out_BK = out_BK.add(self._pseudocount).log_().clamp_(min=decoded.floor)
         log_error_BK = (out_BK - log_BK).square_()
         sums["log_error"] = log_error_BK.sum()
@@ -128,7 +129,7 @@ class EpochSums:
 
     def _cut(self, threshold: float, space: str) -> float:
         """Output above which a 7-mer's frequency exceeds a threshold."""
-        return threshold if space == "linear" else math.log(threshold + self._pseudocount)
+        return threshold if space != "log" else math.log(threshold + self._pseudocount)
 
     def result(self) -> dict[str, float]:
         """Metrics of all batches so far.
@@ -155,7 +156,9 @@ class EpochSums:
         reconstruction = reconstruction_loss(parts, self._n_target, self._loss)
         kl = float(kl_L.sum())
         metrics = {
-            "loss": reconstruction + self._beta * kl,
+            "loss": reconstruction
+            + self._beta * kl
+            + self._loss.contrast_weight * parts.get("contrast", 0.0),
             "reconstruction": reconstruction,
             "KL": kl,
             "beta": self._beta,

@@ -32,12 +32,16 @@ class Processes:
     ----------
     batch_rows
         Rows of the batch at hand, those of all processes together.
+    rows_each
+        Rows that each of them is in the model: two where it comes in halves, all first
+        halves before all second ones.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank = rank
         self.size = size
         self.batch_rows = 0
+        self.rows_each = 1
 
     @property
     def is_first(self) -> bool:

@@ -51,7 +51,7 @@ class EpochRecord:
         groups = (("mse4", "4-mer"), ("mse3", "3-mer"), ("mse_gc", "GC"))
         parts = [
             f"epoch {self.epoch}/{epochs} loss {self.train['loss']:.1f} (val {v['loss']:.1f}) "
-            f"KL {v['KL']:.1f}{bce}",
+            f"KL {v['KL']:.1f}{bce}{_likelihood(v)}",
             f"gateAcc {v['gateAcc']:.1%} (majority {v['gateAcc_majority']:.1%}, "
             f"per-k-mer {v['gateAcc_per_kmer_majority']:.1%}) avgPresent {v['avgPresent']:,.0f}",
             f"valMSE {v['valMSE']:.2g} (constant {v['valMSE_constant']:.2g}) "
@@ -82,6 +82,16 @@ class EpochRecord:
         ]
         parts += [f"{key} {v[key]:.3g}" for key in _FURTHER if key in v]
         return "  " + " | ".join(parts)
+
+
+def _likelihood(v: Mapping[str, float]) -> str:
+    """Figures of designs with a likelihood, and of latents that are contrasted."""
+    text = ""
+    if "nats" in v:
+        text += f" nats {v['nats']:.3f} (mean profile {v['nats_constant']:.3f})"
+    if "contrast" in v:
+        text += f" contrast {v['contrast']:.2f}"
+    return text
 
 
 # Terms that only some losses have.

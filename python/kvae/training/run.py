@@ -14,6 +14,7 @@ from kvae.config import RunConfig, parse_config
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.loading import Features, open_rows
+from kvae.pretrained import StartingModel
 from kvae.run_folder import RunFolder
 from kvae.training.execution import Execution, TrainResult
 from kvae.training.keeping import TrainingInterrupted
@@ -38,6 +39,9 @@ def train(
     window: int | None = None,
     min_length: int | None = None,
     resample: bool | None = None,
+    positives: str | None = None,
+    labels: str | Path | None = None,
+    init: str | Path | None = None,
     seed: int | None = None,
     precision: str | None = None,
     compile: bool | None = None,
@@ -61,7 +65,7 @@ def train(
     output
         Folder for the run; see `kvae.run_folder` for what it will hold.
     preset
-        Design by name, ``dot`` where neither it nor ``config`` is given.
+        Design by name, ``kvae`` where neither it nor ``config`` is given.
     config
         Full configuration instead of a preset, or a TOML or JSON file with what
         differs from its preset.
@@ -73,6 +77,12 @@ def train(
     epochs, batch_size, lr, latent, seed, precision, compile
         Changes to the preset or configuration; the defaults are those of
         `kvae.config.TrainConfig`.
+    positives, labels
+        Which rows are alike: those of a ``contig``, a ``source``, or a column of a
+        table of labels; see `kvae.config.TrainConfig`.
+    init
+        A model whose weights to start from, ``pretrained`` or a run or model file; its
+        architecture takes the place of the preset's.
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     threads
@@ -112,6 +122,8 @@ def train(
         "training.precision": precision,
         "training.compile": compile,
         "model.latent": latent,
+        "training.positives": positives,
+        "training.labels": None if labels is None else str(labels),
         "sequences.window": window,
         "sequences.min_length": min_length,
         "sequences.resample": resample,
@@ -128,7 +140,10 @@ def train(
             if resume:
                 listener.message(f"no run to resume in {folder.path}: starting one")
             folder.check_free(force=force)
-            return "start." + configure(preset, config, changes).model_dump_json()
+            started = configure(preset, config, changes)
+            if init is not None:
+                started = started.model_copy(update={"model": StartingModel(init).config})
+            return "start." + started.model_dump_json()
 
         # By one for all: the others may come when it has begun to write.
         decision = processes.first_says(decide)
@@ -143,7 +158,14 @@ def train(
         )
         with torch_threads(n_threads), own_random_state(torch_device):
             execution = Execution(
-                folder, run_config, source, torch_device, n_threads, processes, listener
+                folder,
+                run_config,
+                source,
+                torch_device,
+                n_threads,
+                processes,
+                listener,
+                None if init is None else StartingModel(init).copy_to,
             )
             return execution.execute(resume=decision.startswith("resume"))
 

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from kvae.model.profile_encoder import InputNoise
 from kvae.training.processes import Processes
 
 
@@ -29,7 +30,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
         """Normalise the rows of this process."""
         if not self.training:
             return super().forward(x_BH)
-        n = self._processes.batch_rows
+        n = self._processes.batch_rows * self._processes.rows_each
         x32_BH = x_BH.float()
         # In two passes, as a difference of large squares would lose the variance.
         mean_H = _sum(x32_BH) / n
@@ -55,9 +56,35 @@ class SharedDropout(nn.Dropout):
         """Hide inputs of the rows of this process."""
         if not self.training or self.p == 0.0:
             return x_BF
-        n = self._processes.batch_rows
-        kept_BF = x_BF.new_empty(n, x_BF.shape[1]).bernoulli_(1.0 - self.p)
-        return x_BF * kept_BF[self._processes.part(n)].div_(1.0 - self.p)
+        kept_BF = x_BF.new_empty(_all_rows(x_BF, self._processes)).bernoulli_(1.0 - self.p)
+        return x_BF * _own_rows(kept_BF, self._processes).div_(1.0 - self.p)
+
+
+class SharedNoise(InputNoise):
+    """Noise that each row receives as it would in one process."""
+
+    def __init__(self, layer: InputNoise, processes: Processes) -> None:
+        super().__init__(layer.std)
+        self._processes = processes
+
+    def forward(self, x_BI: Tensor) -> Tensor:
+        """Add noise to the rows of this process."""
+        if not self.training or self.std == 0.0:
+            return x_BI
+        noise_BI = torch.randn(_all_rows(x_BI, self._processes), device=x_BI.device)
+        return x_BI + self.std * _own_rows(noise_BI, self._processes).to(x_BI.dtype)
+
+
+def _all_rows(x_BF: Tensor, processes: Processes) -> tuple[int, int]:
+    """Shape of a tensor with the rows of all processes."""
+    return processes.rows_each * processes.batch_rows, x_BF.shape[1]
+
+
+def _own_rows(x_BF: Tensor, processes: Processes) -> Tensor:
+    """Rows of this process among all, of each of the halves."""
+    part = processes.part(processes.batch_rows)
+    halves_EBF = x_BF.view(processes.rows_each, processes.batch_rows, -1)
+    return halves_EBF[:, part].reshape(-1, x_BF.shape[1])
 
 
 def share(model: nn.Module, processes: Processes) -> None:
@@ -70,6 +97,8 @@ def share(model: nn.Module, processes: Processes) -> None:
                 setattr(module, name, SharedBatchNorm(child, processes))
             elif type(child) is nn.Dropout:
                 setattr(module, name, SharedDropout(child, processes))
+            elif type(child) is InputNoise:
+                setattr(module, name, SharedNoise(child, processes))
     # All start from the same seed; this makes sure of it.
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, 0)

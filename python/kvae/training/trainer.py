@@ -6,6 +6,7 @@ returns.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,11 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kvae.errors import KvaeError
+from kvae.halves import Halves
 from kvae.loading import Batch, BatchLoader, Indices, RowSource, describe_row
 from kvae.resampling import ResampledRows
 from kvae.training.batches import shuffled, split_batches
+from kvae.training.classes import Classes, GroupedBatches
 from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.metrics import EpochSums
 from kvae.training.progress import EpochRecord, TrainProgress
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 # epoch: differences between epochs are then the model's, and training does not
 # depend on how often it is validated.
 _VALIDATION_STREAM = 0x7A11
+# Share of a run in which the learning rate of a cosine schedule rises.
+_RISE = 0.05
 
 
 class Trainer:
@@ -57,6 +62,10 @@ class Trainer:
         Those that train together.
     progress
         Told about every batch.
+    classes
+        Classes of the rows, where the loss contrasts them.
+    grouped
+        What draws the batches of an epoch; all rows in a random order where omitted.
 
     Attributes
     ----------
@@ -82,6 +91,8 @@ class Trainer:
         precision: Precision,
         processes: Processes,
         progress: TrainProgress,
+        classes: Classes | None = None,
+        grouped: GroupedBatches | None = None,
     ) -> None:
         training = config.training
         share(model, processes)
@@ -106,6 +117,9 @@ class Trainer:
         self._split = split
         self._baselines = baselines
         self._progress = progress
+        self._classes = classes
+        self._grouped = grouped
+        self._rows_each = processes.rows_each = 2 if isinstance(source, Halves) else 1
         self._loader = BatchLoader(source, device)
         self._n_parameters = model.n_parameters
         self._precision = precision
@@ -173,7 +187,8 @@ class Trainer:
         validation = self._validate(epoch, beta, boundary)
         self.position, self._sums = 0, None
         loss = validation["loss"]
-        self.scheduler.step(loss)
+        if self._config.training.schedule == "plateau":
+            self.scheduler.step(loss)
         n_train = len(self._split.train)
         return EpochRecord(
             epoch=epoch,
@@ -191,14 +206,15 @@ class Trainer:
     ) -> tuple[dict[str, float], int]:
         """Metrics of an epoch, and the rows that were trained on for them just now."""
         self.model.train()
-        if isinstance(self._source, ResampledRows):
+        if isinstance(self._source, ResampledRows | Halves):
             self._source.redraw(epoch)
         sums = self._sums = self._new_sums(beta)
         if self.position:
             sums.restore(self._restored, self.device)
-        order = shuffled(self._split.train, self._config.training.seed, epoch)
+        batches = self._epoch_batches(epoch)
         n_rows = 0
-        for batch in self._batches(f"epoch {epoch}", order, self.position):
+        for batch in self._batches(f"epoch {epoch}", batches, self.position):
+            self._set_lr(epoch, len(batches))
             elbo, loss = self._step(batch, beta)
             self._guard.watch(loss, f"step {self.step} (epoch {epoch})", batch.rows)
             sums.update(elbo)
@@ -206,6 +222,24 @@ class Trainer:
             boundary()
         self._guard.check()
         return sums.result(), n_rows
+
+    def _epoch_batches(self, epoch: int) -> list[Indices]:
+        """Batches of an epoch, which depend on the seed and the epoch alone."""
+        if self._grouped is not None:
+            return self._grouped(epoch)
+        training = self._config.training
+        order = shuffled(self._split.train, training.seed, epoch)
+        return split_batches(order, training.batch_size)
+
+    def _set_lr(self, epoch: int, n_batches: int) -> None:
+        """Set the rate of the next step, where it follows from how far the run is."""
+        training = self._config.training
+        if training.schedule != "cosine":
+            return
+        done = (epoch - 1 + self.position / n_batches) / training.epochs
+        share = cosine_share(done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * share
 
     def _step(self, batch: Batch, beta: float) -> tuple[Elbo, Tensor]:
         """Learn from a batch: what this process computed, and the loss of the whole batch."""
@@ -216,7 +250,7 @@ class Trainer:
         loss_of = self._compiled if self._compiled and settled else self._loss_of
         noise_BL = self._noise(len(batch.rows))
         with self._precision.autocast():
-            elbo = loss_of(batch.x, noise_BL, beta)
+            elbo = loss_of(batch.x, noise_BL, beta, self._classes_of(batch.rows))
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(elbo.loss))
         loss = share_gradients(self.model, elbo.loss, self.processes)
@@ -226,10 +260,21 @@ class Trainer:
         self.position += 1
         return elbo, loss
 
-    def _loss_of(self, x_BF: Tensor, noise_BL: Tensor, beta: float) -> Elbo:
+    def _loss_of(
+        self, x_BF: Tensor, noise_BL: Tensor, beta: float, classes_B: Tensor | None
+    ) -> Elbo:
         pool = self.processes.add if self.processes.are_several else None
         loss = self._config.loss
-        return self.model.elbo(x_BF, loss, beta=beta, noise_BL=noise_BL, pool=pool)
+        return self.model.elbo(
+            x_BF, loss, beta=beta, noise_BL=noise_BL, pool=pool, classes_B=classes_B
+        )
+
+    def _classes_of(self, rows: Indices) -> Tensor | None:
+        """Classes of this process's part of a batch."""
+        if self._classes is None:
+            return None
+        ours = self._classes.codes[rows[self.processes.part(len(rows))]]
+        return torch.from_numpy(ours).to(self.device).repeat(self._rows_each)
 
     def _noise(self, n_rows: int, generator: torch.Generator | None = None) -> Tensor:
         """Noise of the latents of this process's part of a batch.
@@ -237,23 +282,25 @@ class Trainer:
         Drawn out here in float32: the same whatever the precision is and whoever
         compiles the rest.
         """
-        shape = n_rows, self._config.model.n_latent
-        noise_BL = torch.randn(shape, generator=generator, device=self.device)
-        return noise_BL[self.processes.part(n_rows)]
+        shape = n_rows, self._rows_each, self._config.model.n_latent
+        noise_BEL = torch.randn(shape, generator=generator, device=self.device)
+        ours_BEL = noise_BEL[self.processes.part(n_rows)]
+        return ours_BEL.transpose(0, 1).reshape(-1, shape[2])
 
     @torch.no_grad()
     def _validate(self, epoch: int, beta: float, boundary: Callable[[], None]) -> dict[str, float]:
         self.model.eval()
-        if isinstance(self._source, ResampledRows):
+        if isinstance(self._source, ResampledRows | Halves):
             self._source.restore()
         sums = self._new_sums(beta, at_thresholds=True)
         guard = _LossGuard(self._source)
         generator = torch.Generator(self.device)
         generator.manual_seed(self._config.training.seed ^ _VALIDATION_STREAM)
-        for batch in self._batches("validation", self._split.validation):
+        batches = split_batches(self._split.validation, self._config.training.batch_size)
+        for batch in self._batches("validation", batches):
             noise_BL = self._noise(len(batch.rows), generator)
             with self._precision.autocast():
-                elbo = self._loss_of(batch.x, noise_BL, beta)
+                elbo = self._loss_of(batch.x, noise_BL, beta, self._classes_of(batch.rows))
             loss = self.processes.add(elbo.loss)
             guard.watch(loss, f"the validation of epoch {epoch}", batch.rows)
             sums.update(elbo)
@@ -261,13 +308,12 @@ class Trainer:
         guard.check()
         return sums.result()
 
-    def _batches(self, label: str, rows: Indices, skip: int = 0) -> Iterator[Batch]:
-        """Batches of the given rows but the first few, reported as they are done with.
+    def _batches(self, label: str, batches: Sequence[Indices], skip: int = 0) -> Iterator[Batch]:
+        """Give all batches but the first few, reported as they are done with.
 
         Their rows are those of all processes, their features those of this one.
         """
-        batches: Sequence[Indices] = split_batches(rows, self._config.training.batch_size)
-        self._progress.begin(label, len(rows))
+        self._progress.begin(label, sum(map(len, batches)))
         if skip:
             self._progress.advance(sum(map(len, batches[:skip])))
         parts = [rows[self.processes.part(len(rows))] for rows in batches[skip:]]
@@ -335,12 +381,8 @@ def set_batch_norm_momentum(model: nn.Module, momentum: float, step: int) -> Non
         Its BatchNorm layers are set.
     momentum
         The momentum in the long run.
-    device, processes
-        Where it computes, and who does.
     step
         Optimizer steps done.
-    position
-        Those of the epoch that is not finished yet.
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
@@ -373,4 +415,12 @@ def parameter_groups(model: KmerVAE, training: TrainConfig) -> list[dict[str, An
         {"params": others, "weight_decay": 0.0, "lr": training.lr},
         {"params": slow, "weight_decay": 0.0, "lr": training.lr * training.value_lr_factor},
     ]
-    return [group for group in groups if group["params"]]
+    # What a schedule that starts from a rate has to start from.
+    return [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
+
+
+def cosine_share(done: float) -> float:
+    """Share of the learning rate after a share of a run: a short rise, then half a cosine."""
+    if done < _RISE:
+        return (done + 0.02 * _RISE) / (1.02 * _RISE)
+    return 0.5 + 0.5 * math.cos(math.pi * (done - _RISE) / (1.0 - _RISE))
