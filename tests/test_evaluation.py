@@ -92,7 +92,7 @@ def test_species_within_their_genus(written: tuple[Path, Evaluation]) -> None:
 def test_words_say_what_is_noise(written: tuple[Path, Evaluation]) -> None:
     _, found = written
     text = " ".join(found.words)
-    assert re.search(r"Presence above 0.0002: the model [\d.]+%", text)
+    assert re.search(r"Presence above 0.0002: the model [\d.]+%.*genome_oracle [\d.]+%", text)
     assert "noise" in text
     assert re.search(r"markov3: (better|worse) than the model by [\d.]+ ± [\d.]+ nats", text)
     assert "From the latent by species within genus: 5-NN" in text
@@ -151,6 +151,7 @@ def test_without_labels_and_with_one_file(trained: Path, tmp_path: Path) -> None
     found = quick(trained, DATA / "haemophilus.fna.gz", tmp_path / "out")
     assert found.usefulness == {}
     assert "genome_oracle" not in found.reconstruction.profiles
+    assert found.reconstruction.truth == "markov2"
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
@@ -370,3 +371,14 @@ def test_long_rows_of_few_files(trained: Path, tmp_path: Path) -> None:
     scores = found.usefulness[SOURCE]["latent"].scores
     assert "knn5" not in scores
     assert np.isfinite(scores["kmeans_ari"].mean)
+
+
+def test_genomes_are_labels_else_files(trained: Path, feature_file: Path, tmp_path: Path) -> None:
+    by_file = quick(trained, feature_file).reconstruction.profiles["genome_oracle"]
+    path = tmp_path / "genomes.tsv"
+    path.write_text("file\tgenome\ncarsonella.fna.gz\tone\nhaemophilus.fna.gz\t?\n")
+    same = quick(trained, feature_file, labels=path).reconstruction.profiles["genome_oracle"]
+    assert same == by_file
+    path.write_text("file\tgenome\ncarsonella.fna.gz\tone\nhaemophilus.fna.gz\tone\n")
+    joined = quick(trained, feature_file, labels=path).reconstruction.profiles["genome_oracle"]
+    assert joined.own.mean > by_file.own.mean

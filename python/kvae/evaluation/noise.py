@@ -43,7 +43,7 @@ class SamplingNoise:
         counts
             By k. Compositions of short k-mers are those that are counted.
         profile_BK
-            Compositions of the 7-mers, which are too rare to be counted.
+            Compositions of the 7-mers, which are too rare to be taken as counted.
         gc_B
             GC fractions.
 

@@ -132,6 +132,15 @@ class Predictors:
         self._background = background
         self._pools = pools
 
+    @property
+    def truth(self) -> str:
+        """Predictor that comes nearest to the truth without memory of a row's noise.
+
+        The genome's other rows, where they are known, else the chain with the fewest
+        numbers.
+        """
+        return "markov2" if self._pools is None else "genome_oracle"
+
     def __call__(
         self, counts: Mapping[int, Tensor], genomes_B: Tensor, whole_BK: Tensor
     ) -> Iterator[tuple[str, Tensor]]:

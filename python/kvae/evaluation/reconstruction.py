@@ -44,8 +44,6 @@ from kvae.store import FeatureStore
 __all__ = ["GATE", "MODEL", "score"]
 
 MODEL, GATE = "model", "model_gate"
-# The profile that stands for the truth where sampling noise is measured.
-NOISE_PROFILE = "markov3_corrected"
 
 
 @dataclass
@@ -164,7 +162,7 @@ class _Scorer:
             self._by_kmer[name].add(rate_K.expand_as(counts_BK), present_BK)
         latent_BL, decoded = self._decode(rows.x)
         for name, profile_BK in self._profiles(rows, decoded, genomes_B, counts_BK):
-            if name == NOISE_PROFILE:
+            if name == self._predictors.truth:
                 self._add_noise(rows, profile_BK)
             sums = self._sums.setdefault(name, _Sums())
             sums.own.append(_nats(counts_BK, profile_BK))
@@ -272,6 +270,7 @@ class _Scorer:
             rows=len(own_n),
             cross_rows=len(cross_sources),
             learned_from=learned_from,
+            truth=self._predictors.truth,
             profiles=profiles,
             majority={name: majority(rate) for name, rate in rates.items()},
             kmer_majority={name: sums.score() for name, sums in self._by_kmer.items()},

@@ -44,8 +44,6 @@ __all__ = ["evaluate"]
 
 # A genome's own profile is pooled from more of its rows than are evaluated.
 _POOL_FACTOR = 5
-# Labels that a genome is known by, for its own profile.
-_GENOMES = ("genome", SOURCE)
 
 
 def evaluate(
@@ -279,12 +277,11 @@ def _reconstruct(
     else:
         background = learn_background(reference.store, reference.rows, scoring, progress)
     pools, genomes = None, None
-    name = next((name for name in _GENOMES if name in labels.columns), None)
-    if name is not None:
+    known = _genomes(labels)
+    if known is not None:
         more = balanced_rows(store.source_codes, candidates, _POOL_FACTOR * len(chosen), seed)
-        column = labels.columns[name]
-        _, codes = np.unique(column[more], return_inverse=True)
-        codes = np.where(column[more] == "", -1, codes).astype(np.int64)
+        _, codes = np.unique(known[more], return_inverse=True)
+        codes = np.where(known[more] == "", -1, codes).astype(np.int64)
         genomes = codes[np.searchsorted(more, chosen)]
         pools = pool_genomes(store, more, codes, scoring, progress)
     return score_reconstruction(
@@ -299,6 +296,15 @@ def _reconstruct(
         threads=threads,
         progress=progress,
     )
+
+
+def _genomes(labels: RowLabels) -> NDArray[np.str_] | None:
+    """Genome of every row: its label, else the file that it is from, as far as known."""
+    files = labels.columns.get(SOURCE)
+    named = labels.columns.get("genome")
+    if named is None or files is None:
+        return files if named is None else named
+    return np.where(named == "", files, named)
 
 
 def _n_labels(column: NDArray[np.str_]) -> int:

@@ -65,6 +65,8 @@ class Reconstruction:
     learned_from
         ``reference`` or ``evaluated``: the rows that the mean profile, the correction
         of the chains, the rates of presence and the constants are from.
+    truth
+        The predictor whose profile stands for the truth where noise is measured.
     profiles
         By predictor.
     majority, kmer_majority
@@ -84,6 +86,7 @@ class Reconstruction:
     rows: int
     cross_rows: int
     learned_from: str
+    truth: str
     profiles: dict[str, ProfileScore]
     majority: dict[str, PresenceScore]
     kmer_majority: dict[str, PresenceScore]

@@ -36,25 +36,23 @@ def sentences(
 
 
 def _presence(scores: Reconstruction) -> Iterator[str]:
-    informed = [name for name in _INFORMED if name in scores.profiles]
+    chains = [name for name in _INFORMED if name != scores.truth]
     for key, threshold in THRESHOLDS.items():
-        found = {name: scores.profiles[name].presence[key] for name in (*informed, MODEL)}
-        best = max(found, key=lambda name: found[name].accuracy)
-        limit = found[best].expected_accuracy
-        own = found[MODEL].accuracy
-        majority = scores.majority[key].accuracy
-        others = [found[name].accuracy for name in informed]
+        found = {name: score.presence[key] for name, score in scores.profiles.items()}
+        truth, own = found[scores.truth], found[MODEL].accuracy
+        limit = truth.expected_accuracy
+        others = [found[name].accuracy for name in chains if name in found]
         verdict = (
-            "the model is at the limit of sampling noise, and what it could still gain would be"
-            " memory of these rows"
+            "the model is at the limit of sampling noise, and what is above it is memory of"
+            " these rows"
             if own >= limit - _CLOSE
             else f"the model is {100 * (limit - own):.1f} points below what sampling noise allows"
         )
         yield (
-            f"Presence above {threshold:g}: the model {own:.1%}, predictors from short k-mers or"
-            f" the genome {min(others):.1%} to {max(others):.1%}, the majority class"
-            f" {majority:.1%}. If the profile of {best} were the truth, guesses from it would"
-            f" be right in {limit:.1%}: {verdict}."
+            f"Presence above {threshold:g}: the model {own:.1%}, the majority class"
+            f" {scores.majority[key].accuracy:.1%}, {scores.truth} {truth.accuracy:.1%}"
+            f" ({limit:.1%} if its profile were the truth), chains of the row's own k-mers, which"
+            f" remember some of its noise, {min(others):.1%} to {max(others):.1%}: {verdict}."
         )
 
 
