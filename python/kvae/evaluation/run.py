@@ -44,6 +44,7 @@ __all__ = ["evaluate"]
 
 # A genome's own profile is pooled from more of its rows than are evaluated.
 _POOL_FACTOR = 5
+_POOL_ROWS = 50_000
 
 
 def evaluate(
@@ -279,7 +280,8 @@ def _reconstruct(
     pools, genomes = None, None
     known = _genomes(labels)
     if known is not None:
-        more = balanced_rows(store.source_codes, candidates, _POOL_FACTOR * len(chosen), seed)
+        n_more = max(_POOL_FACTOR * len(chosen), _POOL_ROWS)
+        more = balanced_rows(store.source_codes, candidates, n_more, seed)
         _, codes = np.unique(known[more], return_inverse=True)
         codes = np.where(known[more] == "", -1, codes).astype(np.int64)
         genomes = codes[np.searchsorted(more, chosen)]

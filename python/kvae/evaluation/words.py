@@ -43,8 +43,7 @@ def _presence(scores: Reconstruction) -> Iterator[str]:
         limit = truth.expected_accuracy
         others = [found[name].accuracy for name in chains if name in found]
         verdict = (
-            "the model is at the limit of sampling noise, and what is above it is memory of"
-            " these rows"
+            "the model is at the limit of sampling noise: more would be memory of these rows"
             if own >= limit - _CLOSE
             else f"the model is {100 * (limit - own):.1f} points below what sampling noise allows"
         )
