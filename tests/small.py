@@ -15,9 +15,11 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from kvae.config import ModelConfig, RunConfig, TrainConfig, override
+from kvae.config import EncoderConfig, ModelConfig, RunConfig, TrainConfig, override
 from kvae.layout import Block, Layout
 from kvae.loading import Indices
+from kvae.model import KmerVAE
+from kvae.model.encoder import Encoder
 from kvae.presets import get_preset
 
 Rows = NDArray[np.float32]
@@ -127,6 +129,18 @@ def small_model(**changes: Any) -> ModelConfig:
         ],
     }
     return override(get_preset("dot").model, narrow | changes)
+
+
+def branch_encoder(model: KmerVAE) -> Encoder:
+    """The encoder of a model whose encoder has branches."""
+    assert isinstance(model.encoder, Encoder)
+    return model.encoder
+
+
+def encoder_branches(config: RunConfig) -> dict[str, tuple[int, ...]]:
+    """Hidden widths of the encoder's branches."""
+    assert isinstance(config.model.encoder, EncoderConfig)
+    return {branch.block: branch.hidden for branch in config.model.encoder.branches}
 
 
 def model_rows(layout: Layout, n: int = 6, seed: int = 0) -> torch.Tensor:

@@ -24,8 +24,8 @@ from hand_made import (
 from kvae.config import LossConfig
 from kvae.layout import Layout
 from kvae.model.decoder import Decoded
-from kvae.model.posterior import Latent
 from kvae.model.losses import negative_elbo, reconstruction_loss
+from kvae.model.posterior import Latent
 from kvae.model.targets import TargetReader
 from kvae.training.baselines import scan
 from kvae.training.metrics import EpochSums

@@ -16,7 +16,7 @@ from kvae.model.decoder import DenseBranch
 from kvae.model.layers import random_row
 from kvae.model.readout import DotProduct
 from kvae.presets import PRESETS, get_preset
-from small import model_rows, small_model
+from small import branch_encoder, model_rows, small_model
 
 
 def branches(*hidden: list[int]) -> list[dict[str, Any]]:
@@ -99,6 +99,7 @@ def test_dot_product_is_the_sum_over_embedding_dimensions() -> None:
 def test_encoder_branches_see_their_block_gc_and_length(model: KmerVAE, layout: Layout) -> None:
     x_BF = model_rows(layout)
     centred = x_BF - random_row(layout, math.log(1e-6))
+    encoder = branch_encoder(model)
     hidden = []
     for name, (start, stop) in {
         "7-mers": (1, 97),
@@ -106,11 +107,11 @@ def test_encoder_branches_see_their_block_gc_and_length(model: KmerVAE, layout: 
         "3-mers": (117, 125),
     }.items():
         own = torch.cat([centred[:, start:stop], centred[:, 125:126], centred[:, :1]], dim=1)
-        hidden.append(model.encoder.branches[name](own))
-    h_BH = model.encoder.shared(torch.cat(hidden, dim=1))
+        hidden.append(encoder.branches[name](own))
+    h_BH = encoder.shared(torch.cat(hidden, dim=1))
     latent = model.inference(x_BF)
-    torch.testing.assert_close(latent.mean, model.encoder.mean(h_BH))
-    torch.testing.assert_close(latent.log_var, model.encoder.log_var(h_BH))
+    torch.testing.assert_close(latent.mean, encoder.mean(h_BH))
+    torch.testing.assert_close(latent.log_var, encoder.log_var(h_BH))
 
 
 def test_random_row_is_close_to_a_random_sequence(full_layout: Layout) -> None:
@@ -134,6 +135,7 @@ def test_decoder_output_against_its_formulas(layout: Layout) -> None:
         sparse = model.decoder.sparse
         value_BH = sparse.value(h_BH)
         logit = sparse.value_readout(value_BH)
+        assert sparse.gc is not None
         assert sparse.gate is not None
         assert sparse.gate_readout is not None
         gate = torch.sigmoid(sparse.gate_readout(sparse.gate(h_BH)))

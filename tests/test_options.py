@@ -25,6 +25,7 @@ from kvae.training.metrics import EpochSums
 from kvae.training.options import configure
 from kvae.training.trainer import parameter_groups
 from short_kmers import short_layout, short_rows, short_run, short_sequences
+from small import branch_encoder
 
 PARTS = {
     "parts": [{"block": "5-mers", "units": 4}, {"block": "4-mers", "units": 3}],
@@ -214,7 +215,7 @@ def reach(output: Tensor, inputs: Tensor) -> Tensor:
 
 def test_skip_adds_the_first_hidden_layer_to_the_last() -> None:
     model = build(short_run(**OPTIONS["skip"])).eval()
-    branch = model.encoder.branches["5-mers"]
+    branch = branch_encoder(model).branches["5-mers"]
     assert isinstance(branch, SkipStack)
     x = torch.randn(3, 514)
     first = branch.first(x)
@@ -225,18 +226,19 @@ def test_skip_adds_the_first_hidden_layer_to_the_last() -> None:
                 branch.skip.weight[h, i] * first[b, i] for i in range(12)
             )
             torch.testing.assert_close(out[b, h], branch.rest(first)[b, h] + shortcut)
-    assert not isinstance(build(short_run()).encoder.branches["5-mers"], SkipStack)
+    assert not isinstance(branch_encoder(build(short_run())).branches["5-mers"], SkipStack)
 
 
 def test_input_dropout_hides_a_share_of_the_inputs_in_training_only() -> None:
     model = build(short_run(input_dropout=0.25))
     x_BF = short_rows()
     seen: dict[str, Tensor] = {}
-    for name, branch in model.encoder.branches.items():
+    encoder = branch_encoder(model)
+    for name, branch in encoder.branches.items():
         assert isinstance(branch, nn.Sequential)
         branch[0].register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]}))
     model.inference(x_BF)
-    centred = x_BF - model.encoder.reference
+    centred = x_BF - encoder.reference
     own = centred[:, short_layout().block("5-mers").slice]
     kept = seen["5-mers"][:, :512] != 0.0
     torch.testing.assert_close(seen["5-mers"][:, :512], torch.where(kept, own / 0.75, 0.0))
@@ -287,6 +289,7 @@ def test_derived_kmers_are_sums_of_the_decoded_ones(space: str) -> None:
     assert list(decoded.dense) == ["4-mers", "3-mers"]
     # The only prediction of GC left is the sparse branch's.
     trunk = model.decoder.shared(torch.zeros(2, 7))
+    assert model.decoder.sparse.gc is not None
     assert model.generative(torch.zeros(2, 7)).gc.equal(
         model.decoder.sparse.gc(model.decoder.sparse.value(trunk))
     )
@@ -428,7 +431,7 @@ def test_five_and_six_mers_make_10954_inputs() -> None:
     )
     with torch.device("meta"):
         model = KmerVAE(config.model, layout)
-    six = model.encoder.branches["6-mers"]
+    six = branch_encoder(model).branches["6-mers"]
     assert isinstance(six, nn.Sequential)
     assert six[0].in_features == 2080 + 2
     assert model.read_target.n_target == 8361

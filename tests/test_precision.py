@@ -20,7 +20,7 @@ from kvae.training.checkpoint import restore_scaler, scaler_state
 from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.precision import resolve_precision
 from kvae.training.processes import Processes
-from small import MemoryStore, make_store, model_rows, small_model, small_run
+from small import MemoryStore, branch_encoder, make_store, model_rows, small_model, small_run
 from training_runs import Record, assert_same_run, checkpoint, lines, run
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def test_outputs_are_float32_whatever_the_hidden_layers_are(
     model = KmerVAE(small_model(**changes), layout)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         latent, decoded = model(model_rows(layout))
-        hidden = model.encoder.shared(torch.zeros(2, 32))
+        hidden = branch_encoder(model).shared(torch.zeros(2, 32))
     assert hidden.dtype == torch.bfloat16
     outputs = [latent.mean, latent.log_var, decoded.value, decoded.gc, *decoded.dense.values()]
     assert {t.dtype for t in outputs} == {torch.float32}

@@ -13,6 +13,7 @@ import pytest
 from kvae.config import (
     DenseReadout,
     DotReadout,
+    EncoderConfig,
     LowRankReadout,
     ReadoutConfig,
     RunConfig,
@@ -25,7 +26,7 @@ from kvae.presets import PRESETS, get_preset
 from kvae.training import train
 from kvae.training.options import configure
 from sequences import PROJECT
-from small import MemoryStore, small_run
+from small import MemoryStore, encoder_branches, small_run
 from training_runs import run
 
 
@@ -34,7 +35,7 @@ def test_a_preset_is_its_model_with_its_loss(preset: str) -> None:
     config = configure(preset)
     assert config.preset == preset
     assert (config.model, config.loss) == (get_preset(preset).model, get_preset(preset).loss)
-    assert configure() == configure("dot")
+    assert configure() == configure("kvae")
 
 
 @pytest.mark.parametrize(
@@ -62,13 +63,14 @@ def test_keys_may_leave_out_what_is_clear(key: str, value: Any, path: tuple[str,
 
 def test_branches_go_by_their_block() -> None:
     config = configure(
+        "dot",
         changes={
             "encoder.branches.7-mers.hidden": [9, 8],
             "encoder.branches.6-mers.hidden": [7],
             "dense.4-mers.hidden": [6],
-        }
+        },
     )
-    branches = {branch.block: branch.hidden for branch in config.model.encoder.branches}
+    branches = encoder_branches(config)
     assert branches == {"7-mers": (9, 8), "4-mers": (128, 64), "3-mers": (64, 32), "6-mers": (7,)}
     assert config.model.decoder.dense[0].hidden == (6,)
 
@@ -166,7 +168,7 @@ def test_a_file_says_what_differs_from_its_preset(tmp_path: Path) -> None:
     assert config.preset == "slim"
     assert (config.model.latent, config.loss.beta) == (96, 2.0)
     assert config.model.decoder.sparse.readout == LowRankReadout()
-    assert config.model.encoder.branches[-1].hidden == (256, 128)
+    assert encoder_branches(config)["6-mers"] == (256, 128)
     assert configure("slim", toml, {"latent": 8}).model.latent == 8
     with pytest.raises(KvaeError, match="starts from preset slim, not dot"):
         configure("dot", toml)
@@ -270,6 +272,7 @@ def test_the_pages_examples_are_configurations(tmp_path: Path) -> None:
     path.write_text(toml)
     config = configure(config=path)
     assert (config.preset, config.loss.zero_weight, config.model.latent) == ("deep", 0.1, 128)
+    assert isinstance(config.model.encoder, EncoderConfig)
     assert config.model.encoder.branches[0].skip
     examples = re.findall(r"`((?:--preset \w+ )?--set [^`]+)`", PAGE)
     assert len(examples) >= 4

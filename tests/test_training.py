@@ -21,7 +21,7 @@ from kvae.model.readout import DotProduct
 from kvae.training.run import train
 from kvae.training.split import split_rows
 from kvae.training.trainer import parameter_groups
-from small import MemoryStore, make_store, small_model, small_run
+from small import MemoryStore, branch_encoder, make_store, small_model, small_run
 from training_runs import Finished, Record, assert_same_run, checkpoint, lines, run, untimed
 
 
@@ -225,7 +225,7 @@ def test_running_statistics_of_a_short_run_are_those_of_its_batches(
     run(store, tmp_path / "run", epochs=1, batch_size=80, lr=1e-9)
     split = split_rows(store, 0.1, seed=0)
     model = KmerVAE.load(tmp_path / "run" / "model.safetensors", layout=store.layout)
-    first = model.encoder.branches["3-mers"]
+    first = branch_encoder(model).branches["3-mers"]
     assert isinstance(first, nn.Sequential)
     x = torch.from_numpy(store.data[split.train]) - random_row(store.layout, math.log(1e-6))
     inputs = torch.cat([x[:, 117:125], x[:, 125:126], x[:, :1]], dim=1)
@@ -246,8 +246,9 @@ def test_values_learn_slowly_and_do_not_decay(layout: Layout) -> None:
         assert {seen[id(p)][0] for p in values.parameters()} == {expected}
         assert isinstance(values, DotProduct)
         assert seen[id(values.embedding)][1] == 0.0
-        assert seen[id(model.encoder.mean.weight)] == (0.01, 0.25)
-        assert seen[id(model.encoder.mean.bias)] == (0.01, 0.0)
+        head = branch_encoder(model).mean
+        assert seen[id(head.weight)] == (0.01, 0.25)
+        assert seen[id(head.bias)] == (0.01, 0.0)
 
 
 def test_training_leaves_the_callers_torch_alone(store: MemoryStore, tmp_path: Path) -> None:
