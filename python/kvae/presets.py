@@ -155,9 +155,9 @@ _KVAE = Preset(
         target="half",
         mse_weight=0.0,
         bce_weight=0.0,
-        nats_weight=1000.0,
+        nats_weight=500.0,
         beta=0.1,
-        contrast_weight=100.0,
+        contrast_weight=500.0,
     ),
 )
 

@@ -74,9 +74,9 @@ class ProfileEncoderConfig(Frozen):
     blocks: Annotated[tuple[str, ...], Field(min_length=1)] = ("4-mers",)
     compressed: str = "7-mers"
     components: Width = 256
-    hidden: HiddenWidths = (768, 768)
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    noise: NonNegative = 0.2
+    hidden: HiddenWidths = (1024, 1024)
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    noise: NonNegative = 0.1
 
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
@@ -90,15 +90,18 @@ class ProfileEncoderConfig(Frozen):
         return (*self.blocks, self.compressed)
 
 
+# By their kinds.
+ENCODERS: dict[Any, type[Frozen]] = {"branches": EncoderConfig, "profile": ProfileEncoderConfig}
+
+
 def _encoder(value: Any) -> Any:
     """Read a mapping by its ``kind``, that of branches where there is none."""
     if not isinstance(value, Mapping):
         return value
     kind = value.get("kind", "branches")
-    classes: dict[Any, type[Frozen]] = {"branches": EncoderConfig, "profile": ProfileEncoderConfig}
-    if kind not in classes:
-        raise ValueError(f"unknown encoder kind {kind!r}, known: {', '.join(classes)}")
-    return part(classes[kind], value)
+    if kind not in ENCODERS:
+        raise ValueError(f"unknown encoder kind {kind!r}, known: {', '.join(ENCODERS)}")
+    return part(ENCODERS[kind], value)
 
 
 AnyEncoder = Annotated[EncoderConfig | ProfileEncoderConfig, BeforeValidator(_encoder)]
