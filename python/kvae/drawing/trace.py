@@ -19,11 +19,15 @@ from torch.overrides import TorchFunctionMode
 
 from kvae.drawing.nodes import ModelGraph, Node, reachable
 from kvae.model import KmerVAE
+from kvae.model.profile_encoder import InputNoise
 from kvae.model.readout.registry import is_readout
 
 # Modules that belong to the block before them, and their short names.
 _ABSORBED: dict[type[nn.Module], str] = {
     nn.BatchNorm1d: "BN",
+    nn.LayerNorm: "LN",
+    nn.GELU: "GELU",
+    InputNoise: "noise",
     nn.LeakyReLU: "LReLU",
     nn.ReLU: "ReLU",
     nn.Dropout: "dropout",
@@ -31,7 +35,10 @@ _ABSORBED: dict[type[nn.Module], str] = {
 }
 # Parts of a module's name that say nothing to a reader.
 _SILENT = {"encoder", "decoder", "branches", "dense", "hidden", "derived"}
+_WORDS = {"gc": "GC", "derived_gc": "GC of the 7-mers"}
 _PRODUCT = "gate times value"
+# A map by a matrix that a module holds itself: learned from the rows, not trained.
+_MAP = "Linear, fixed"
 _ROWS = 2
 
 
@@ -72,6 +79,9 @@ class _Tracer(TorchFunctionMode):
         self._joined: dict[tuple[str, tuple[Node, ...]], Node] = {}
         self._counted: set[nn.Module] = set()
         self._depth = 0
+        # Tensors that a module holds beside its parts, and where.
+        self._held = dict(_held_tensors(model))
+        self._uncounted = 0
 
     def run(self) -> Node:
         """Run the model on a row; the node of its output."""
@@ -158,6 +168,8 @@ class _Tracer(TorchFunctionMode):
         name = _ABSORBED[type(module)]
         if isinstance(module, nn.Dropout):
             name = f"dropout {module.p:g}" if module.p else ""
+        if isinstance(module, InputNoise):
+            name = f"noise {module.std:g}" if module.std else ""
         if len(origins) == 1 and origins[0].path:
             node = origins[0]
             node.what += f" + {name}" if name else ""
@@ -169,8 +181,8 @@ class _Tracer(TorchFunctionMode):
     def _readable(self, path: str) -> str:
         """Say which part of the model a module is, in a few words."""
         parts = [part for part in path.split(".") if part not in _SILENT and not part.isdigit()]
-        words = {"sparse": self._model.config.decoder.sparse.block, "gc": "GC"}
-        name = " ".join(words.get(part, part) for part in parts)
+        words = {**_WORDS, "sparse": self._model.config.decoder.sparse.block}
+        name = " ".join(words.get(part, part) for part in parts) or "hidden"
         return name.replace("_", " ").replace("log var", "log variance")
 
     def _count(self, module: nn.Module) -> int:
@@ -206,6 +218,11 @@ class _Tracer(TorchFunctionMode):
         origins = self._of(args)
         if operation == "getitem" and origins == (self._row,):
             return (self._piece(args[1]),)
+        for tensor in _tensors(args):
+            if path := self._held.pop(id(tensor), ""):
+                self._uncounted += tensor.numel()
+                if operation == "matmul":
+                    return (self._map(path, origins, args[0], result),)
         if len(origins) < 2:
             return origins
         if operation == "cat":
@@ -217,6 +234,13 @@ class _Tracer(TorchFunctionMode):
         if operation in ("add", "radd"):
             return self._added(origins, result)
         return origins
+
+    def _map(self, path: str, origins: tuple[Node, ...], x: Tensor, result: Tensor) -> Node:
+        """Make a node of a matrix, and of what was added to or taken from its input."""
+        n_parameters, self._uncounted = self._uncounted, 0
+        return Node(
+            self._readable(path), _MAP, path, _width(result), _width(x), n_parameters, list(origins)
+        )
 
     def _piece(self, index: Any) -> Node:
         """Make a node of the fields of a row that are picked out."""
@@ -267,6 +291,15 @@ class _Tracer(TorchFunctionMode):
             if id(tensor) in self._origins:
                 found |= dict.fromkeys(self._origins[id(tensor)][1])
         return tuple(found)
+
+
+def _held_tensors(model: nn.Module) -> Iterator[tuple[int, str]]:
+    """Identities and names of the stored tensors of modules that have parts."""
+    stored = model.state_dict(keep_vars=True)
+    parts = {path for path, module in model.named_modules() if not any(module.children())}
+    for path, tensor in stored.items():
+        if path.rpartition(".")[0] not in parts:
+            yield id(tensor), path
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,11 +55,16 @@ class SkipStack(nn.Module):
 
 def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a layer in float32 where the network around it computes in half precision."""
-    # The meta device, on which models are drawn, knows no autocast.
-    if not torch.amp.is_autocast_available(x.device.type):
-        return cast(Tensor, layer(x))
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return cast(Tensor, layer(x.float()))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute in the precision of the tensors."""
+    # The meta device, on which models are drawn, knows no autocast.
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def find_block(layout: Layout, name: str) -> Block:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kvae.model.layers import find_block, in_float32
+from kvae.model.layers import find_block, in_float32, without_autocast
 from kvae.model.posterior import LOG_VAR_LIMIT, Latent
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class ProfileEncoder(nn.Module):
     def forward(self, x_BF: Tensor) -> Latent:
         """Encode feature rows of shape (rows, fields)."""
         # In float32: differences of compositions are small beside themselves.
-        with torch.autocast(x_BF.device.type, enabled=False):
+        with without_autocast(x_BF.device):
             x_BI = (self._inputs(x_BF.float()) - self.mean_input) @ self.whitening
         x_BI = self.noise(x_BI)
         h_BH = self.hidden(x_BI)
