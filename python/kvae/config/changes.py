@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from kvae.config.base import ConfigT, parse_config
+from kvae.config.base import ConfigT, Frozen, parse_config
+from kvae.config.encoders import ENCODERS
 from kvae.config.readouts import ReadoutConfig
 from kvae.errors import KvaeError
 
@@ -196,8 +197,9 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _defaults_of_kind(kind: Any) -> dict[str, Any]:
-    """Keys of a kind of readout with their defaults; those without one are null."""
-    cls = ReadoutConfig.kinds.get(kind) if isinstance(kind, str) else None
+    """Keys of a kind of readout or encoder with their defaults; those without one are null."""
+    kinds: dict[str, type[Frozen]] = {**ENCODERS, **ReadoutConfig.kinds}
+    cls = kinds.get(kind) if isinstance(kind, str) else None
     fields = cls.model_fields if cls else {}
     return {
         name: None if field.is_required() else to_jsonable_python(field.get_default())
