@@ -18,7 +18,7 @@ class EpochRecord:
     epoch
         Counted from 1.
     lr
-        Learning rate the epoch was trained with.
+        Learning rate of its last step; unless the schedule is cosine, that of all.
     seconds, rows_per_second
         Wall time of epoch and validation; training rows per second of training.
     samples_per_parameter

@@ -179,11 +179,11 @@ class Trainer:
         KvaeError
             Where a loss is not finite.
         """
-        lr = self.lr
         beta = self._config.loss.kl_weight(epoch)
         started = time.perf_counter()
         train, n_rows = self._train(epoch, beta, boundary)
         trained = time.perf_counter()
+        lr = self.lr
         validation = self._validate(epoch, beta, boundary)
         self.position, self._sums = 0, None
         loss = validation["loss"]
