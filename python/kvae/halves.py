@@ -9,16 +9,16 @@ k-mers overlap.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
 from kvae.resampling import ResampledRows
-from kvae.store import FeatureStore
 
 if TYPE_CHECKING:
+    from kvae.gathering import PackedGatherer
     from kvae.layout import Layout
     from kvae.loading import RowSource
 
@@ -33,6 +33,22 @@ _STREAM = 0x4A1F
 _CUTS = (0.35, 0.65)
 
 
+@runtime_checkable
+class _Sequences(Protocol):
+    """Rows that know their letters, such as `kvae.store.FeatureStore`."""
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether they really do."""
+        ...
+
+    def stretches_of(
+        self, indices: Indices
+    ) -> tuple[PackedGatherer, Indices, NDArray[np.uint64], NDArray[np.uint64]]:
+        """Where the sequences are: what reads them, which, first and last letter."""
+        ...
+
+
 class _Divider(Protocol):
     """Computes the rows of both parts of some rows."""
 
@@ -43,7 +59,7 @@ class _Divider(Protocol):
 class _DividedSequences:
     """Parts of sequences: of stored rows, or of windows drawn from contigs."""
 
-    def __init__(self, source: FeatureStore | ResampledRows) -> None:
+    def __init__(self, source: _Sequences) -> None:
         self._source = source
 
     def divide(self, indices: Indices, cuts: NDArray[np.float64], out: Rows) -> None:
@@ -102,9 +118,7 @@ class Halves:
         self._seed = seed
         self._cuts = np.full(len(source), 0.5)
         self._divider: _Divider
-        if isinstance(source, ResampledRows) or (
-            isinstance(source, FeatureStore) and source.has_sequences
-        ):
+        if isinstance(source, _Sequences) and source.has_sequences:
             self._divider = _DividedSequences(source)
         else:
             self._divider = _DividedCounts(source, seed)

@@ -117,6 +117,11 @@ class ResampledRows:
         gatherer.stretches(contig, start, end, out)
         return out
 
+    @property
+    def has_sequences(self) -> bool:
+        """Whether the sequence of each row is known."""
+        return True
+
     def stretches_of(
         self, indices: Indices
     ) -> tuple[PackedGatherer, Indices, NDArray[np.uint64], NDArray[np.uint64]]:

@@ -109,3 +109,13 @@ class RowSample:
     def rows(self, indices: Indices, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Gather rows by their positions in the sample."""
         return self._source.rows(self.indices[indices], out=out)
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether the source keeps the sequence of each row."""
+        return bool(getattr(self._source, "has_sequences", False))
+
+    def stretches_of(self, indices: Indices) -> Any:
+        """Where the sequences of rows are, see `kvae.store.FeatureStore.stretches_of`."""
+        source: Any = self._source
+        return source.stretches_of(self.indices[indices])
