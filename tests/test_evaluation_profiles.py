@@ -325,6 +325,20 @@ def test_squared_errors(
     assert scored.mse["4-mers"]["model"] == pytest.approx((four**2).mean(), rel=1e-5)
 
 
+def test_squared_error_of_the_truth(
+    rows: FeatureStore, chosen: Indices, scored: Reconstruction
+) -> None:
+    counts = np.array([naive.counts(sequence) for sequence in rows.sequences(chosen)])
+    codes = rows.source_codes[chosen]
+    wrong = []
+    for i, row in enumerate(counts):
+        left = counts[codes == codes[i]].sum(axis=0) - row + 4096.0 * mean_profile(rows, chosen)
+        said = np.log(left / left.sum() + 1e-6)
+        wrong.append((said - np.log(row / row.sum() + 1e-6)) ** 2)
+    assert scored.truth == "genome_oracle"
+    assert scored.truth_mse == pytest.approx(np.mean(wrong), rel=1e-5)
+
+
 def test_halves_without_seven_mers_are_left_out(rows: FeatureStore, tmp_path: Path) -> None:
     import kvae
     from sequences import fasta, write

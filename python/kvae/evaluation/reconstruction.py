@@ -150,6 +150,7 @@ class _Scorer:
         self._errors: dict[str, NDArray[np.float64]] = {}
         self._noise = SamplingNoise(store.layout.pseudocount)
         self._variance: dict[str, float] = {}
+        self._truth_error, self._cells = 0.0, 0
 
     def whole(self, rows: Composition, genomes_B: Tensor) -> NDArray[np.float32]:
         """Score whole rows; returns their latents."""
@@ -235,8 +236,12 @@ class _Scorer:
             self._errors[name] = self._errors.get(name, np.zeros(3)) + np.array(sums)
 
     def _add_noise(self, rows: Composition, profile_BK: Tensor) -> None:
-        """Sum the squared errors that the true compositions would have."""
+        """Sum what the truth would have of squared errors, and its profile has."""
         gc_B = rows.x[:, self._layout.block("gc").start].double().exp()
+        said_BK = (profile_BK + self._layout.pseudocount).log()
+        wanted_BK = rows.x[:, self._layout.block("7-mers").slice].double()
+        self._truth_error += float((said_BK - wanted_BK).square().sum())
+        self._cells += wanted_BK.numel()
         for name, variance in self._noise(rows.counts, profile_BK, gc_B).items():
             self._variance[name] = self._variance.get(name, 0.0) + variance
 
@@ -284,6 +289,7 @@ class _Scorer:
                 }
                 for name, (a, b, n) in self._errors.items()
             },
+            truth_mse=self._truth_error / max(self._cells, 1),
         )
 
     def _both_directions(self, sources: NDArray[np.int64]) -> NDArray[np.int64]:

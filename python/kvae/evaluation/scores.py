@@ -81,6 +81,10 @@ class Reconstruction:
         By group, the squared error of the ``model``'s log frequencies, of a
         ``constant``'s, and the ``noise``: what the true composition's would be, see
         `kvae.evaluation.noise.SamplingNoise`. NaN for blocks of other k than 7, 4, 3.
+    truth_mse
+        Squared error of the logarithms of 7-mers of the profile that stands for the
+        truth. It is large: a profile says how often a k-mer is expected, and the
+        logarithm of that is not the expected logarithm.
     """
 
     rows: int
@@ -93,6 +97,7 @@ class Reconstruction:
     gate: PresenceScore | None
     gate_threshold: float
     mse: dict[str, dict[str, float]]
+    truth_mse: float
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values."""

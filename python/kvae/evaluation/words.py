@@ -91,6 +91,14 @@ def _errors(scores: Reconstruction) -> Iterator[str]:
         model, constant, noise = mse["model"], mse["constant"], mse["noise"]
         if math.isnan(noise):
             continue
+        if name == "7-mers":
+            yield (
+                f"Logarithms of 7-mers: squared error {model:.3g} of the model, {constant:.3g} of"
+                f" a constant, {scores.truth_mse:.3g} of the profile of {scores.truth}; sampling"
+                f" noise alone costs {noise:.3g}. Nearly all of it is whether a k-mer occurs, so"
+                " profiles are to be judged by nats instead."
+            )
+            continue
         if model >= constant:
             verdict = "the model explains nothing"
         elif model < noise:
