@@ -11,12 +11,14 @@ import random
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
 import kvae
 from kvae.config import RunConfig
 from kvae.layout import Layout
 from kvae.training.options import configure
+from small import MemoryStore
 
 KS = (5, 4, 3, 2)
 
@@ -40,6 +42,16 @@ _SMALL: dict[str, Any] = {
 }
 
 
+# The preset kvae, as small; its rows have no 2-mers.
+PROFILE_KS = (5, 4, 3)
+PROFILE: dict[str, Any] = {
+    "encoder": {"compressed": "5-mers", "components": 8, "hidden": [10, 9]},
+    "latent": 5,
+    "decoder.shared": [9, 8],
+    "decoder.sparse": _SMALL["decoder.sparse"],
+}
+
+
 @cache
 def short_layout() -> Layout:
     return Layout.from_ks(KS)
@@ -48,6 +60,29 @@ def short_layout() -> Layout:
 def short_run(**changes: Any) -> RunConfig:
     """Configuration of a small model of these rows, with changes."""
     return configure("dot", changes=_SMALL | changes)
+
+
+def profile_run(**changes: Any) -> RunConfig:
+    """Configuration of a small model of the preset kvae, with changes."""
+    return configure("kvae", changes=PROFILE | changes)
+
+
+@cache
+def profile_layout() -> Layout:
+    return Layout.from_ks(PROFILE_KS)
+
+
+def profile_rows(sequences: list[str]) -> torch.Tensor:
+    return torch.from_numpy(kvae.featurize_sequences(sequences, k=PROFILE_KS))
+
+
+def profile_store(n: int = 43, n_sources: int = 6) -> MemoryStore:
+    """Rows of sequences, of a contig each, without the sequences."""
+    data = profile_rows(short_sequences(n)).numpy()
+    codes = np.arange(n, dtype=np.int32) * n_sources // n
+    names = [f"contig_{i}" for i in range(n)]
+    sources = [f"genome_{i}.fna" for i in range(n_sources)]
+    return MemoryStore(data, profile_layout(), codes.astype(np.int32), sources, names)
 
 
 @cache
