@@ -38,7 +38,7 @@ SETTINGS = {
     "training.validation": 0.02,
     "loss.temperature": 0.07,
 }
-EPOCHS = 32
+EPOCHS = 22
 
 
 class Lines(TrainProgress):

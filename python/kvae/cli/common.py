@@ -47,6 +47,21 @@ Preset = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Run = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder of kvae train, or a model file; not with --pretrained.",
+        show_default=False,
+    ),
+]
+Pretrained = Annotated[
+    bool,
+    typer.Option(
+        "--pretrained",
+        help="Use the model that comes with kvae: all arguments are then inputs.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -114,3 +129,18 @@ def bases(value: float) -> str:
         if value >= size:
             return f"{value / size:.1f} {unit}"
     return f"{value:.0f} b"
+
+
+def model_and_inputs(
+    run: Path | None, features: list[Path] | None, pretrained: bool
+) -> tuple[str | Path, list[Path]]:
+    """Tell the model from the inputs; the first argument is an input with ``--pretrained``."""
+    inputs = [*(features or [])]
+    if pretrained:
+        from kvae.pretrained import PRETRAINED
+
+        inputs = [*([run] if run else []), *inputs]
+        return PRETRAINED, inputs or [Path("feats.arrow")]
+    if run is None:
+        raise typer.BadParameter("give a run, or --pretrained", param_hint="RUN")
+    return run, inputs or [Path("feats.arrow")]

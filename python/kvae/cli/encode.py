@@ -8,18 +8,21 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import MACHINE, OUTPUT, Device, Force, Quiet, Threads
+from kvae.cli.common import (
+    MACHINE,
+    OUTPUT,
+    Device,
+    Force,
+    Pretrained,
+    Quiet,
+    Run,
+    Threads,
+    model_and_inputs,
+)
 
 
 def encode(
-    run: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="RUN",
-            help="Run folder of kvae train, or a model file; not with --pretrained.",
-            show_default=False,
-        ),
-    ] = None,
+    run: Run = None,
     features: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -49,13 +52,7 @@ def encode(
     batch_size: Annotated[
         int, typer.Option(help="Rows encoded at a time.", rich_help_panel=MACHINE)
     ] = defaults.ENCODE_BATCH_SIZE,
-    pretrained: Annotated[
-        bool,
-        typer.Option(
-            "--pretrained",
-            help="Encode with the model that comes with kvae: all arguments are then inputs.",
-        ),
-    ] = False,
+    pretrained: Pretrained = False,
     device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
@@ -69,17 +66,12 @@ def encode(
     """
     from kvae.cli.reporting import TerminalProgress
     from kvae.encoding import encode as run_encoding
-    from kvae.pretrained import PRETRAINED
 
-    inputs = [*(features or [])]
-    if pretrained:
-        inputs = [*([run] if run else []), *inputs]
-    elif run is None:
-        raise typer.BadParameter("give a run, or --pretrained", param_hint="RUN")
+    model, inputs = model_and_inputs(run, features, pretrained)
     with TerminalProgress(quiet=quiet) as progress:
         result = run_encoding(
-            PRETRAINED if pretrained or run is None else run,
-            inputs or [Path("feats.arrow")],
+            model,
+            inputs,
             output,
             with_logvar=with_logvar,
             batch_size=batch_size,

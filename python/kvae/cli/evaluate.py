@@ -8,17 +8,24 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import INPUT, OUTPUT, Device, Force, Quiet, Threads
+from kvae.cli.common import (
+    INPUT,
+    OUTPUT,
+    Device,
+    Force,
+    Pretrained,
+    Quiet,
+    Run,
+    Threads,
+    model_and_inputs,
+)
 from kvae.errors import KvaeError
 
 _SCORES = "Scores"
 
 
 def evaluate(
-    run: Annotated[
-        Path,
-        typer.Argument(metavar="RUN", help="Run folder of kvae train, or a model file."),
-    ],
+    run: Run = None,
     features: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -111,6 +118,7 @@ def evaluate(
             rich_help_panel=_SCORES,
         ),
     ] = defaults.SEED,
+    pretrained: Pretrained = False,
     device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
@@ -128,10 +136,11 @@ def evaluate(
     from kvae.evaluation import evaluate as run_evaluation
     from kvae.evaluation.tables import sections
 
+    model, inputs = model_and_inputs(run, features, pretrained)
     with TerminalProgress(quiet=quiet) as progress:
         found = run_evaluation(
-            run,
-            features or [Path("feats.arrow")],
+            model,
+            inputs,
             output,
             labels=labels,
             by=by or (),

@@ -18,6 +18,7 @@ from kvae.featurizing import DEFAULT_KS
 from kvae.loading import Features, open_rows
 from kvae.model import KmerVAE
 from kvae.model.files import model_fingerprint, read_model_config
+from kvae.pretrained import run_or_pretrained
 from kvae.run_folder import RunFolder
 from kvae.store import FeatureStore
 
@@ -44,7 +45,7 @@ def open_model(
                 f" reads {model.layout.fingerprint}"
             )
         return store, _checked(model), SequencesConfig()
-    run = RunFolder(model)
+    run = RunFolder(run_or_pretrained(model))
     k: Sequence[int] = DEFAULT_KS
     cutting = SequencesConfig()
     if run.path.is_file():

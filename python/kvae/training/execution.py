@@ -46,6 +46,8 @@ from kvae.training.trainer import Trainer
 if TYPE_CHECKING:
     from kvae.config import RunConfig
 
+# Below this many rows a new model's latents are no better than shares of 4-mers.
+FEW_ROWS = 5_000
 # Rows that a model learns its inputs from before it is trained.
 _SAMPLE_ROWS = 8192
 
@@ -320,6 +322,13 @@ class Execution:
             f"{len(split.train) / n_parameters:.2g} rows per parameter; "
             f"{self.precision.name} on {self.device}{several if self.processes.are_several else ''}"
         )
+        learns_inputs = isinstance(self.model.encoder, ProfileEncoder)
+        if learns_inputs and self.init is None and len(split.train) < FEW_ROWS:
+            self.progress.message(
+                f"{len(split.train):,} rows are few to learn a latent from: --init pretrained "
+                "starts from a model that has seen hundreds of species, and kvae encode "
+                "--pretrained needs no training at all"
+            )
 
     def _result(self, state: RunState) -> TrainResult:
         assert state.best is not None  # at least one epoch is finished
