@@ -1,7 +1,8 @@
 """One of the processes of a small run; started by torchrun from the tests.
 
 Its argument is JSON: ``output``, the ``changes`` of the configuration's keys,
-``resume``, ``seen`` (a folder for the rows that each process read while training)
+``resume``, ``profile`` (the preset kvae), ``seen`` (a folder for the rows that each process read
+while training)
 and ``stop`` (the rank and step at which a process is sent SIGTERM) or ``spoil``
 (the rank whose rows are spoilt).
 """
@@ -22,6 +23,7 @@ from kvae.errors import KvaeError
 from kvae.loading import Indices
 from kvae.training.progress import TrainProgress
 from kvae.training.run import TrainingInterrupted, train
+from short_kmers import profile_run, profile_store
 from small import MemoryStore, Rows, make_layout, make_store, small_run
 
 SIZES = [9, 8, 10, 7, 9, 8, 6, 9, 10, 4]
@@ -47,7 +49,12 @@ class Watched(MemoryStore):
 
 def main(wanted: dict[str, Any]) -> int:
     rank = int(os.environ["RANK"])
-    plain = make_store(make_layout(96, 20, 8), SIZES)
+    changes = wanted.get("changes", {})
+    if wanted.get("profile"):
+        plain, config = profile_store(), profile_run(**changes)
+    else:
+        plain = make_store(make_layout(96, 20, 8), SIZES)
+        config = override(small_run(), changes)
     store = Watched(**vars(plain))
     store.log = []
     store.spoilt = wanted.get("spoil") == rank
@@ -56,7 +63,7 @@ def main(wanted: dict[str, Any]) -> int:
         train(
             store,
             wanted["output"],
-            config=override(small_run(), wanted.get("changes", {})),
+            config=config,
             device="cpu",
             threads=1,
             resume=wanted.get("resume", False),

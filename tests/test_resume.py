@@ -14,22 +14,7 @@ from kvae.layout import Layout
 from kvae.training.progress import TrainProgress
 from kvae.training.run import TrainingInterrupted, train
 from small import MemoryStore, make_store, small_run
-from training_runs import Finished, Record, assert_same_run, checkpoint, lines, run
-
-
-class StopIn(TrainProgress):
-    """Presses Ctrl-C in the middle of an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        self._label = f"epoch {epoch}"
-        self._now = ""
-
-    def begin(self, label: str, rows: int) -> None:
-        self._now = label
-
-    def advance(self, rows: int) -> None:
-        if self._now == self._label:
-            raise KeyboardInterrupt
+from training_runs import Finished, Record, StopIn, assert_same_run, checkpoint, lines, run
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(

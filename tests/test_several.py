@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from kvae.model import KmerVAE
 from kvae.training.processes import Processes
 from kvae.training.sharing import share
 from kvae.training.split import split_rows
+from short_kmers import profile_run, profile_store
 from small import MemoryStore, small_model, small_run
 from training_runs import checkpoint, lines, run
 
@@ -116,6 +118,33 @@ def test_a_run_of_several_stops_together_and_goes_on_in_any_number(
     assert len(lines(folder)) == 2
     run(store, folder, epochs=3, resume=True)
     assert_same_losses(tmp_path / "whole", folder)
+
+
+def test_halves_and_their_noise_are_those_of_one_process(tmp_path: Path) -> None:
+    changes = {
+        "epochs": 2,
+        "batch_size": 9,
+        "contrast_weight": 0.0,
+        "schedule": "cosine",
+        "encoder.noise": 0.3,
+        "encoder.dropout": 0.2,
+    }
+    run(profile_store(), tmp_path / "one", config=profile_run(**changes))
+    several(tmp_path / "several", profile=True, changes=changes)
+    assert_same_losses(tmp_path / "one", tmp_path / "several")
+
+
+def test_each_process_contrasts_the_rows_it_has(tmp_path: Path) -> None:
+    changes = {"epochs": 2, "batch_size": 12, "positives": "source", "per_class": 3}
+    several(tmp_path / "run", profile=True, changes=changes)
+    for record in lines(tmp_path / "run"):
+        for part in ("train", "validation"):
+            assert all(math.isfinite(value) for value in record[part].values())
+            assert record[part]["contrast"] > 0.0
+    # One process goes on with what two have begun.
+    config = profile_run(**changes)
+    run(profile_store(), tmp_path / "run", config=config, epochs=3, resume=True)
+    assert len(lines(tmp_path / "run")) == 3
 
 
 def test_what_is_wrong_for_one_process_stops_all(tmp_path: Path) -> None:

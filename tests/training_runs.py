@@ -66,6 +66,21 @@ class Record(TrainProgress):
         self.lines.append(line)
 
 
+class StopIn(TrainProgress):
+    """Presses Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self._label = f"epoch {epoch}"
+        self._now = ""
+
+    def begin(self, label: str, rows: int) -> None:
+        self._now = label
+
+    def advance(self, rows: int) -> None:
+        if self._now == self._label:
+            raise KeyboardInterrupt
+
+
 class Finished(NamedTuple):
     """A run, what `train` returned, and what it reported meanwhile."""
 

@@ -1,0 +1,398 @@
+"""Training with the preset kvae: real sequences, halves, grouped batches, starting models."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import kvae
+from in_process import kvae as program
+from kvae.errors import KvaeError
+from kvae.loading import RowSource
+from kvae.model import KmerVAE
+from kvae.model.profile_encoder import ProfileEncoder
+from kvae.run_folder import RunFolder
+from kvae.training import TrainResult
+from kvae.training.processes import Processes
+from kvae.training.run import TrainingInterrupted
+from kvae.training.sharing import share
+from kvae.training.trainer import cosine_share
+from sequences import DATA
+from short_kmers import PROFILE, PROFILE_KS, profile_layout, profile_run
+from training_runs import Record, StopIn, assert_same_run, lines, untimed
+
+WINDOW, SHORTEST = 4000, 1000
+TINY = {
+    "batch_size": 24,
+    "window": WINDOW,
+    "min_length": SHORTEST,
+    "schedule": "cosine",
+    "positives": "source",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the configuration of a small model of the preset."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.json"
+    path.write_text(json.dumps({"preset": "kvae", **PROFILE, "batch_size": 24}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def packed() -> kvae.FeatureStore:
+    return kvae.open_sequences(DATA, k=PROFILE_KS, window=WINDOW, min_length=SHORTEST)
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> kvae.FeatureStore:
+    """A feature file without sequences."""
+    path = tmp_path_factory.mktemp("counts") / "counts.arrow"
+    kvae.featurize(
+        DATA, path, k=PROFILE_KS, window=WINDOW, min_length=SHORTEST, store="counts", sequence=False
+    )
+    return kvae.FeatureStore(path)
+
+
+class TerminateIn(StopIn):
+    """Sends SIGTERM after the first step of an epoch, which is stored before it has an end."""
+
+    def advance(self, rows: int) -> None:
+        try:
+            super().advance(rows)
+        except KeyboardInterrupt:
+            self._label = ""
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train(
+    features: RowSource | Path, output: Path, *, resume: bool = False, **changes: Any
+) -> TrainResult:
+    progress = changes.pop("progress", None)
+    init = changes.pop("init", None)
+    return kvae.train(
+        features,
+        output,
+        config=profile_run(**TINY | changes),
+        device="cpu",
+        threads=1,
+        resume=resume,
+        progress=progress,
+        init=init,
+    )
+
+
+def profile_encoder(model: KmerVAE) -> ProfileEncoder:
+    assert isinstance(model.encoder, ProfileEncoder)
+    return model.encoder
+
+
+# --- the command line ----------------------------------------------------------------
+
+
+def test_from_sequences_to_latents(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cut = f"--window {WINDOW} --min-length {SHORTEST}"
+    line = f"kvae train {DATA} -o run --config {tiny} --positives source --resample {cut}"
+    line += " --epochs 3 --set schedule=cosine --set validation=0.2 --device cpu --threads 1 -q"
+    assert program(line, monkeypatch) == 0
+    config = RunFolder(Path("run")).read_config()
+    assert config.preset == "kvae"
+    assert (config.training.positives, config.sequences.resample) == ("source", True)
+    records = lines(Path("run"))
+    assert len(records) == 3
+    for record in records:
+        for part in ("train", "validation"):
+            assert all(math.isfinite(value) for value in record[part].values())
+            assert {"nats", "contrast", "nats_constant", "BCE"} <= record[part].keys()
+    losses = [record["train"]["loss"] for record in records]
+    assert losses[-1] < losses[0]
+    # The rate falls: what is recorded is that of an epoch's last step.
+    split = json.loads(Path("run/split.json").read_text())
+    n_batches = -(-split["train_rows"] // 24)
+    for epoch, record in enumerate(records):
+        done = (epoch + (n_batches - 1) / n_batches) / 3
+        assert record["lr"] == pytest.approx(config.training.lr * cosine_share(done))
+
+    assert program(f"kvae encode run {DATA} -o z.npz --device cpu -q", monkeypatch) == 0
+    with np.load("z.npz") as written:
+        latent = written["latent"]
+    rows = kvae.open_sequences(DATA, k=PROFILE_KS, window=WINDOW, min_length=SHORTEST)
+    assert latent.shape == (len(rows), 5)
+    np.testing.assert_allclose(np.linalg.norm(latent, axis=1), math.sqrt(5), rtol=1e-5)
+    np.testing.assert_array_equal(latent, kvae.encode("run", rows, device="cpu"))
+    # Within a genome latents are nearer to each other than between genomes.
+    codes = rows.source_codes
+    means = np.array([latent[codes == code].mean(axis=0) for code in range(4)])
+    inside = np.linalg.norm(latent - means[codes], axis=1).mean()
+    assert np.linalg.norm(means[:, None] - means, axis=2).max() > inside
+
+
+def test_positives_by_a_table(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "labels.tsv"
+    names = sorted(path.name for path in DATA.glob("*.fna.gz"))
+    table.write_text("file\tkind\n" + "".join(f"{n}\t{i % 2}\n" for i, n in enumerate(names)))
+    line = f"kvae train {DATA} -o run --config {tiny} --device cpu --threads 1 --epochs 1 -q"
+    assert program(f"{line} --positives kind --labels {table}", monkeypatch) == 0
+    training = RunFolder(Path("run")).read_config().training
+    assert (training.positives, training.labels) == ("kind", str(table))
+    # Other classes are other data.
+    table.write_text("file\tkind\n" + "".join(f"{n}\t{i // 2}\n" for i, n in enumerate(names)))
+    assert program(f"{line} --resume", monkeypatch) == 1
+    assert program(f"{line} --positives kind -o other", monkeypatch) == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_a_run_says(packed: kvae.FeatureStore, tmp_path: Path) -> None:
+    progress = Record()
+    train(packed, tmp_path / "run", epochs=1, progress=progress)
+    (line,) = progress.lines
+    record = lines(tmp_path / "run")[0]["validation"]
+    assert f" nats {record['nats']:.3f} (mean profile {record['nats_constant']:.3f})" in line
+    assert f" contrast {record['contrast']:.2f}" in line
+
+
+# --- the schedule --------------------------------------------------------------------
+
+
+def test_a_cosine_rises_for_a_twentieth_and_falls_to_nothing() -> None:
+    assert cosine_share(0.0) == pytest.approx(0.02 / 1.02)
+    assert cosine_share(0.05) == pytest.approx(1.0)
+    assert cosine_share(0.5 * (1.0 + 0.05)) == pytest.approx(0.5)
+    assert cosine_share(1.0) == pytest.approx(0.0, abs=1e-12)
+    shares = [cosine_share(i / 1000) for i in range(1001)]
+    assert shares[:51] == sorted(shares[:51])
+    assert shares[50:] == sorted(shares[50:], reverse=True)
+
+
+def test_a_plateau_leaves_the_rate_alone_within_an_epoch(
+    packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    train(packed, tmp_path / "run", epochs=2, schedule="plateau", lr=0.002)
+    assert [record["lr"] for record in lines(tmp_path / "run")] == [0.002, 0.002]
+
+
+# --- the same run again --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["drawn", "packed", "counts", "by contig"])
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    kind: str, packed: kvae.FeatureStore, counts: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    features: RowSource | Path = {"packed": packed, "counts": counts}.get(kind, packed)
+    changes: dict[str, Any] = {"epochs": 3}
+    if kind == "drawn":
+        features, changes["resample"] = DATA, True
+    if kind == "by contig":
+        changes["positives"] = "contig"
+    train(features, tmp_path / "whole", **changes)
+    folder = tmp_path / "stopped"
+    with pytest.raises(TrainingInterrupted, match=r"holds 1 finished epoch\(s\) and \d step\(s\)"):
+        train(features, folder, progress=TerminateIn(2), **changes)
+    (stored,) = (folder / "checkpoints").iterdir()
+    assert stored.name.startswith("epoch-000002-step-")
+    train(features, folder, resume=True, **changes)
+    assert_same_run(tmp_path / "whole", folder)
+    assert (tmp_path / "whole" / "baselines.json").read_text() == (
+        folder / "baselines.json"
+    ).read_text()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_another(
+    packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(packed, tmp_path / name, epochs=1, seed=seed)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert untimed(tmp_path / "a") != untimed(tmp_path / "c")
+
+
+def test_one_source_alone_cannot_be_contrasted(tmp_path: Path) -> None:
+    one = sorted(DATA.glob("*.fna.gz"))[0]
+    with pytest.raises(KvaeError, match="all rows are of one class"):
+        train(one, tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run").exists()
+    train(one, tmp_path / "run", epochs=1, positives="contig")
+
+
+# --- from another model --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def first(packed: kvae.FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first") / "run"
+    train(packed, folder, epochs=2)
+    return folder
+
+
+@pytest.mark.parametrize("what", ["run", "file", "pretrained"])
+def test_a_run_starts_from_another_ones_weights(
+    what: str,
+    first: Path,
+    packed: kvae.FeatureStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = first / "model.safetensors"
+    monkeypatch.setattr("kvae.pretrained._FILE", file)
+    init = {"run": first, "file": file, "pretrained": "pretrained"}[what]
+    # With a rate of nothing the weights stay what they were at the start.
+    changes: dict[str, Any] = {
+        "epochs": 1,
+        "lr": 1e-30,
+        "seed": 9,
+        "latent": 7,
+        "encoder.hidden": [4],
+    }
+    train(packed, tmp_path / "run", init=init, **changes)
+    assert RunFolder(tmp_path / "run").read_config().model == profile_run().model
+    one, other = load_file(file), load_file(tmp_path / "run" / "model.safetensors")
+    assert one.keys() == other.keys()
+    for name in one:
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-6, atol=1e-12)
+    fresh = KmerVAE(profile_run().model, profile_layout()).state_dict()
+    assert not torch.equal(one["encoder.whitening"], fresh["encoder.whitening"])
+
+
+def test_a_model_to_start_from_has_to_be_there_and_to_fit(
+    first: Path, packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    with pytest.raises(KvaeError, match="nowhere: no model there: give a run, a model file, or pr"):
+        train(packed, tmp_path / "run", init="nowhere")
+    # Its loss comes from the preset; here one that needs no profile.
+    with pytest.raises(KvaeError, match="set target to half") as caught:
+        kvae.train(packed, tmp_path / "run", preset="dot", init=first, device="cpu", threads=1)
+    assert "\n" not in str(caught.value)
+    other = kvae.open_sequences(DATA, k=(7, 5, 4, 3), window=WINDOW)
+    with pytest.raises(KvaeError, match="was made for feature layout"):
+        train(other, tmp_path / "run", init=first)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_does_not_start_again(
+    first: Path, packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    train(packed, tmp_path / "whole", init=first, epochs=3)
+    with pytest.raises(TrainingInterrupted):
+        train(packed, tmp_path / "run", init=first, epochs=3, progress=StopIn(2))
+    train(packed, tmp_path / "run", init=first, epochs=3, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+# --- the model that comes with kvae --------------------------------------------------
+
+
+@pytest.fixture
+def stand_in(first: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small model in the place of the one that comes with kvae."""
+    file = first / "model.safetensors"
+    monkeypatch.setattr("kvae.pretrained._FILE", file)
+    return file
+
+
+def test_all_arguments_are_inputs_of_the_pretrained_model(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = sorted(DATA.glob("*.fna.gz"))[:2]
+    rest = "--device cpu --threads 1 -q"
+    for i in (1, 2):
+        inputs = files[:i]
+        line = f"kvae encode --pretrained {' '.join(map(str, inputs))} -o {i}.npz {rest}"
+        assert program(line, monkeypatch) == 0
+        with np.load(f"{i}.npz") as written:
+            latent = written["latent"]
+        np.testing.assert_array_equal(latent, kvae.encode(stand_in, inputs, device="cpu"))
+        np.testing.assert_array_equal(latent, kvae.encode("pretrained", inputs, device="cpu"))
+    assert program(f"kvae encode pretrained {files[0]} -o word.npz {rest}", monkeypatch) == 0
+    with np.load("word.npz") as word, np.load("1.npz") as flag:
+        np.testing.assert_array_equal(word["latent"], flag["latent"])
+    kvae.featurize(files[0], "feats.arrow", k=PROFILE_KS)
+    assert program(f"kvae encode --pretrained -o none.npz {rest}", monkeypatch) == 0
+    assert Path("none.npz").exists()
+
+
+def test_a_run_of_that_name_goes_first(
+    stand_in: Path, packed: kvae.FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(packed, Path("pretrained"), epochs=1, latent=3)
+    assert kvae.encode("pretrained", packed, device="cpu").shape == (len(packed), 3)
+
+
+def test_a_run_or_pretrained_has_to_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert program("kvae encode -o z.npz", monkeypatch) == 2
+    assert "give a run, or --pretrained" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr("kvae.pretrained._FILE", tmp_path / "missing.safetensors")
+    assert program(f"kvae encode --pretrained {DATA} -o z.npz", monkeypatch) == 1
+    assert "pretrained: no model there" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_that_comes_with_kvae() -> None:
+    from kvae.pretrained import _FILE
+
+    if not _FILE.is_file():
+        pytest.skip("the model is not in this checkout")
+    model = KmerVAE.from_pretrained()
+    assert not model.training
+    tensors = model.state_dict().values()
+    assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
+    latent = kvae.encode("pretrained", sorted(DATA.glob("*.fna.gz"))[0], device="cpu")
+    assert latent.shape[1] == model.config.n_latent
+    np.testing.assert_allclose(
+        np.linalg.norm(latent, axis=1), math.sqrt(model.config.n_latent), rtol=1e-4
+    )
+
+
+# --- beside others -------------------------------------------------------------------
+
+
+def test_designs_are_compared(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kvae.featurize(DATA, "feats.arrow", k=(7, *PROFILE_KS), window=WINDOW)
+    line = f"kvae compare feats.arrow a={tiny} b={tiny},latent=3 -o compare --epochs 1"
+    line += " --rows 60 --device cpu --threads 1 -q"
+    assert program(line, monkeypatch) == 0
+    text = Path("compare/compare.md").read_text()
+    assert "| nats |" in text
+    assert {path.name for path in Path("compare").iterdir()} >= {"a", "b", "compare.tsv"}
+
+
+def test_each_process_has_the_noise_of_its_own_rows() -> None:
+    """Which of all rows are a process's, in each of the halves."""
+    torch.manual_seed(0)
+    whole = profile_encoder(KmerVAE(profile_run().model, profile_layout()).train())
+    x_BI = torch.randn(2 * 9, 144)
+    torch.manual_seed(5)
+    expected = whole.noise(x_BI)
+    found = torch.empty_like(x_BI)
+    for rank in range(2):
+        processes = Processes(rank, 2)
+        processes.batch_rows, processes.rows_each = 9, 2
+        part = processes.part(9)
+        model = KmerVAE(profile_run().model, profile_layout()).train()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.distributed, "broadcast", lambda *_: None)
+            share(model, processes)
+        torch.manual_seed(5)
+        halves = x_BI.view(2, 9, 144)[:, part].reshape(-1, 144)
+        ours = profile_encoder(model).noise(halves)
+        found.view(2, 9, 144)[:, part] = ours.view(2, -1, 144)
+    assert torch.equal(found, expected)
