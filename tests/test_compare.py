@@ -261,7 +261,7 @@ def test_entries_are_presets_files_and_changes(tmp_path: Path) -> None:
     assert (little.model.latent, little.model.decoder.shared) == (64, (64, 32))
     assert little.loss == override(get_preset("dot").loss, {"w7": 2.0})
     # A file that names no preset differs from the default one.
-    assert mine == small_run(lr=0.5, seed=7).model_copy(update={"preset": "dot"})
+    assert mine == small_run(lr=0.5, seed=7).model_copy(update={"preset": "kvae"})
     assert again == override(mine, {"training.batch_size": 8})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from kvae import defaults
 from kvae.config import DotReadout, ModelConfig, RunConfig, override, parse_config
 from kvae.errors import KvaeError
 from kvae.layout import Block, Layout
@@ -51,19 +52,20 @@ def test_presets_have_the_parameters_of_the_design(
 
 
 def test_presets_in_the_order_of_the_log() -> None:
-    assert list(PRESETS) == ["outline", "deep", "slim", "lowrank", "dot"]
+    assert list(PRESETS) == ["outline", "deep", "slim", "lowrank", "dot", "kvae"]
+    assert defaults.PRESET == "kvae"
     spaces = [preset.model.output_space for preset in PRESETS.values()]
-    assert spaces == ["log", "log", "log", "log", "linear"]
+    assert spaces == ["log", "log", "log", "log", "linear", "profile"]
     weights = [preset.loss.bce_weight for preset in PRESETS.values()]
-    assert weights == [1.0, 1.0, 1.0, 1.0, 2.0]
+    assert weights == [1.0, 1.0, 1.0, 1.0, 2.0, 0.0]
 
 
-@pytest.mark.parametrize("preset", ["dot", "slim", "lowrank", "deep"])
+@pytest.mark.parametrize("preset", ["kvae", "dot", "slim", "lowrank", "deep"])
 def test_untrained_decoder_predicts_the_uniform_profile(full_layout: Layout, preset: str) -> None:
     torch.manual_seed(0)
     model = KmerVAE.from_preset(preset, layout=full_layout)
     decoded = model.generative(torch.randn(32, get_preset(preset).model.n_latent))
-    log_value = decoded.value.log() if decoded.space == "linear" else decoded.value
+    log_value = decoded.value if decoded.space == "log" else decoded.value.log()
     assert log_value.mean().item() == pytest.approx(-math.log(8192), abs=0.3)
     assert log_value.std().item() < 1.0
     assert decoded.dense["3-mers"].mean().item() == pytest.approx(-math.log(32), abs=0.3)

@@ -15,6 +15,7 @@ from kvae.config import (
     DotReadout,
     EncoderConfig,
     LowRankReadout,
+    ProfileEncoderConfig,
     ReadoutConfig,
     RunConfig,
     override,
@@ -98,7 +99,7 @@ def test_another_kind_starts_from_its_own_defaults() -> None:
         ({"decoder.kind": "lowrnk"}, "unknown readout kind 'lowrnk', known: "),
         ({"encoder.branches.7-mers": 3}, "needs keys of its own"),
         ({"encoder.branches": {"6-mers": 3}}, "needs keys of its own"),
-        ({"encoder.branches.6-mers.hiden": [3]}, "encoder.branches.3.hidden: Field required"),
+        ({"encoder.branches.6-mers.hiden": [3]}, "encoder: branches.3.hidden: Field required"),
         ({"loss": 3}, "loss: Input should be an object"),
         ({"": 3}, "no key ''"),
         ({"latent": "many"}, "model.latent: Input should be a valid integer"),
@@ -247,16 +248,20 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
     sections = PAGE.partition("## Configuration")[2].partition("### What is refused")[0]
     told = set(re.findall(r"`([a-z_0-9.<>]+)`", sections + PAGE.partition("## Training")[2]))
     tree = configure("dot", changes={"latent": "hierarchical"}).model_dump(mode="json")
+    encoder_keys = set(ProfileEncoderConfig.model_fields)
     fields = re.findall(r"^\| ((?:`[^`|]+`(?:, )?)+) \|", sections, re.MULTILINE)
     named = [key for cell in fields for key in re.findall("`([^`]+)`", cell)]
     assert {"latent", "decoder.kind", "w7", "zero_penalty", "presence_threshold"} <= set(named)
+    profile = configure("kvae").model_dump(mode="json")
     kinds = set(ReadoutConfig.kinds)
     for key in set(named) - kinds:
-        resolve_key(tree, key.replace("<block>", "7-mers"))
+        own = key.startswith("encoder.") and key.removeprefix("encoder.") in encoder_keys
+        resolve_key(profile if own else tree, key.replace("<block>", "7-mers"))
     for section in ("loss", "training"):
         assert set(tree[section]) <= told, section
     leaves = set(tree["model"]) | set(tree["model"]["decoder"]) | set(tree["model"]["encoder"])
-    structure = {"encoder", "decoder", "branches", "sparse", "context", "shared"}
+    leaves |= encoder_keys
+    structure = {"kind", "encoder", "decoder", "branches", "sparse", "context", "shared"}
     documented = {key.rpartition(".")[2] for key in told}
     assert leaves - structure <= documented
     assert set(tree["model"]["decoder"]["sparse"]) - {"block", "readout"} <= documented
