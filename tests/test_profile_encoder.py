@@ -243,13 +243,32 @@ def test_noise_and_dropout_are_those_of_training() -> None:
     encoder.noise.register_forward_hook(lambda _, args, out: seen.append(out - args[0]))
     trained.train().inference(x_BF.repeat(40, 1))
     assert seen[0].std().item() == pytest.approx(0.5, rel=0.02)
-    assert torch.equal(
-        model(**quiet).train().inference(x_BF).mean, model(**quiet).inference(x_BF).mean
-    )
     dropped = model(**quiet | {"encoder.dropout": 0.5})
     assert not torch.equal(
         dropped.train().inference(x_BF).mean, trained.eval().inference(x_BF).mean
     )
+
+
+def test_a_random_share_of_the_correction_counts_in_training() -> None:
+    trained = model(**{"encoder.noise": 0.0, "encoder.dropout": 0.0})
+    encoder = encoder_of(trained)
+    encoder.learn(*class_rows())
+    x_BF = profile_rows(short_sequences())
+    seen: list[tuple[Tensor, Tensor]] = []
+    encoder.share.register_forward_hook(lambda _, args, out: seen.append((args[0], out)))
+    half = trained.inference(x_BF).mean
+    trained.train().inference(x_BF)
+    torch.testing.assert_close(seen[0][1], 0.5 * seen[0][0])
+    ratio = seen[1][1] / seen[1][0]
+    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-4, atol=1e-5)
+    assert 0.0 <= ratio.min() < 0.3 < 0.7 < ratio.max() <= 1.001
+    # What the map says and half of what the network adds, put on the sphere.
+    fields = inputs(x_BF, encoder) - encoder.mean_input.double().numpy()
+    white = fields @ encoder.whitening.double().numpy()
+    weight = encoder.discriminant.weight.detach().double().numpy()
+    total = white @ weight.T + 0.5 * seen[0][0].detach().double().numpy()
+    expected = total / np.linalg.norm(total, axis=1, keepdims=True) * math.sqrt(5)
+    np.testing.assert_allclose(half.detach().numpy(), expected, atol=1e-3)
 
 
 # --- files ---------------------------------------------------------------------------
