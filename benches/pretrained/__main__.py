@@ -17,11 +17,13 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from pieces import write_pieces
 
 import kvae
+from kvae.config import read_setting
 from kvae.model import KmerVAE
 from kvae.training.progress import EpochRecord, TrainProgress
 
@@ -38,7 +40,9 @@ SETTINGS = {
     "training.validation": 0.02,
     "loss.temperature": 0.07,
 }
-EPOCHS = 22
+EPOCHS = 32
+# In use the encoder is not what the decoder was trained with: it has to adapt.
+DECODER_EPOCHS = 4
 
 
 class Lines(TrainProgress):
@@ -70,26 +74,16 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(exist_ok=True)
     prepared, run = args.output / "prepared.json", args.output / "run"
+    settings = SETTINGS | dict(map(read_setting, args.set))
     if not prepared.exists():
         out = {args.test, *args.without}
         excluded = write_pieces(args.shared, args.output, args.test, out)
         facts = {"left out folds": sorted(out), "pieces left out for their species": excluded}
         prepared.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    from kvae.config import read_setting
-
     started = time.monotonic()
-    kvae.train(
-        args.output / "train",
-        run,
-        preset="kvae",
-        settings=SETTINGS | dict(map(read_setting, args.set)),
-        labels=args.output / "train.tsv",
-        epochs=args.epochs,
-        seed=args.seed,
-        threads=args.threads,
-        resume=True,
-        progress=Lines(),
-    )
+    train(args, args.output / "encoder", settings, args.epochs)
+    frozen = settings | {"training.freeze": ["encoder"]}
+    train(args, run, frozen, DECODER_EPOCHS, init=args.output / "encoder")
     print(f"trained for {(time.monotonic() - started) / 60:.0f} min")
     if args.export:
         export(run / "model.safetensors", args.export)
@@ -106,6 +100,29 @@ def main() -> None:
             force=True,
         )
         print((args.output / f"examined-{name}" / "evaluation.md").read_text(encoding="utf-8"))
+
+
+def train(
+    args: argparse.Namespace,
+    run: Path,
+    settings: dict[str, Any],
+    epochs: int,
+    init: Path | None = None,
+) -> None:
+    """Train a run, or what is left of it."""
+    kvae.train(
+        args.output / "train",
+        run,
+        preset="kvae",
+        settings=settings,
+        labels=args.output / "train.tsv",
+        init=init,
+        epochs=epochs,
+        seed=args.seed,
+        threads=args.threads,
+        resume=True,
+        progress=Lines(),
+    )
 
 
 def export(source: Path, target: Path) -> None:

@@ -63,8 +63,8 @@ class ProfileEncoderConfig(Frozen):
     which is learned from the rows before training starts and kept with the model.
     ``hidden`` are the widths of the correction; in training its inputs receive
     normal noise of standard deviation ``noise``, one being the scatter within a
-    class, and its hidden units are dropped with probability ``dropout``; a random share
-    of it is added to the map, otherwise a half.
+    class, and its hidden units are dropped with probability ``dropout``. In use, the
+    correction is ``share`` of what it is in training.
 
     The means of the latent lie on a sphere of radius √(latent units), on average
     where a normal prior has its mass: neighbours by distance and by angle are the
@@ -76,8 +76,9 @@ class ProfileEncoderConfig(Frozen):
     compressed: str = "7-mers"
     components: Width = 256
     hidden: HiddenWidths = (1024, 1024)
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    noise: NonNegative = 0.15
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    noise: NonNegative = 0.1
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
 
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:

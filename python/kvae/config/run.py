@@ -96,6 +96,9 @@ class TrainConfig(Frozen):
     for `kvae.evaluate`. But for contigs, batches are then made of ``per_class`` rows of
     each of their classes, with related classes together.
 
+    The parts in ``freeze`` stay as they are and compute as they will in use: without
+    noise or dropout.
+
     ``precision`` is that of the hidden layers, see `kvae.training.precision`;
     ``compile`` says whether a step is compiled, None where that is left to the
     device.
@@ -115,9 +118,16 @@ class TrainConfig(Frozen):
     positives: str = "contig"
     labels: str | None = None
     per_class: Annotated[int, Field(ge=1, le=1024)] = 4
+    freeze: tuple[Literal["encoder", "decoder"], ...] = ()
     checkpoint_minutes: NonNegative = 10.0
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     compile: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_freeze(self) -> Self:
+        if {"encoder", "decoder"} <= set(self.freeze):
+            raise ValueError("with encoder and decoder frozen there is nothing to train")
+        return self
 
     @model_validator(mode="after")
     def _check_positives(self) -> Self:

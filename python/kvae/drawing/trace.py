@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from kvae.drawing.nodes import ModelGraph, Node, reachable
 from kvae.model import KmerVAE
-from kvae.model.profile_encoder import InputNoise, RandomShare
+from kvae.model.profile_encoder import InputNoise, Shrunk
 from kvae.model.readout.registry import is_readout
 
 # Modules that belong to the block before them, and their short names.
@@ -28,7 +28,7 @@ _ABSORBED: dict[type[nn.Module], str] = {
     nn.LayerNorm: "LN",
     nn.GELU: "GELU",
     InputNoise: "noise",
-    RandomShare: "random share",
+    Shrunk: "shrunk",
     nn.LeakyReLU: "LReLU",
     nn.ReLU: "ReLU",
     nn.Dropout: "dropout",

@@ -239,6 +239,8 @@ def _restore_optimizer(
     """Put the state of every parameter back, and check that it fits."""
     unused = dict(moments)
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         entries = {}
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = unused.pop(f"{name}.{key}", None)

@@ -144,6 +144,8 @@ class Execution:
         self.data = _data_fingerprint(source, self.split, self.classes)
         torch.manual_seed(training.seed)
         self.model = KmerVAE(config.model, source.layout).to(device)
+        for part in training.freeze:
+            self.model.get_submodule(part).requires_grad_(False)
 
     def execute(self, *, resume: bool) -> TrainResult:
         """Run the epochs that are left and store each.

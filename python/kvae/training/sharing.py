@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from kvae.model.profile_encoder import InputNoise, RandomShare
+from kvae.model.profile_encoder import InputNoise
 from kvae.training.processes import Processes
 
 
@@ -75,22 +75,6 @@ class SharedNoise(InputNoise):
         return x_BI + self.std * _own_rows(noise_BI, self._processes).to(x_BI.dtype)
 
 
-class SharedShare(RandomShare):
-    """Shares that each row has as it would in one process."""
-
-    def __init__(self, processes: Processes) -> None:
-        super().__init__()
-        self._processes = processes
-
-    def forward(self, x_BL: Tensor) -> Tensor:
-        """Scale the rows of this process."""
-        if not self.training:
-            return super().forward(x_BL)
-        n_rows, _ = _all_rows(x_BL, self._processes)
-        share_B1 = torch.rand(n_rows, 1, device=x_BL.device)
-        return x_BL * _own_rows(share_B1, self._processes).to(x_BL.dtype)
-
-
 def _all_rows(x_BF: Tensor, processes: Processes) -> tuple[int, int]:
     """Shape of a tensor with the rows of all processes."""
     return processes.rows_each * processes.batch_rows, x_BF.shape[1]
@@ -115,8 +99,6 @@ def share(model: nn.Module, processes: Processes) -> None:
                 setattr(module, name, SharedDropout(child, processes))
             elif type(child) is InputNoise:
                 setattr(module, name, SharedNoise(child, processes))
-            elif type(child) is RandomShare:
-                setattr(module, name, SharedShare(processes))
     # All start from the same seed; this makes sure of it.
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, 0)

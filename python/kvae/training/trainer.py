@@ -206,6 +206,8 @@ class Trainer:
     ) -> tuple[dict[str, float], int]:
         """Metrics of an epoch, and the rows that were trained on for them just now."""
         self.model.train()
+        for part in self._config.training.freeze:
+            self.model.get_submodule(part).eval()
         if isinstance(self._source, ResampledRows | Halves):
             self._source.redraw(epoch)
         sums = self._sums = self._new_sums(beta)
