@@ -47,6 +47,8 @@ def encoder(preset: str = "kvae", **changes: Any) -> EncoderConfig | ProfileEnco
         ("kvae", {"positives": "species"}, "are those of a column of a table: give labels, or "),
         ("kvae", {"per_class": 0}, "training.per_class: "),
         ("kvae", {"schedule": "linear"}, "training.schedule: "),
+        ("kvae", {"encoder.share": 0.0}, "share: "),
+        ("kvae", {"freeze": ["encoder", "decoder"]}, "there is nothing to train"),
     ],
 )
 def test_what_cannot_go_together(preset: str, changes: dict[str, Any], message: str) -> None:

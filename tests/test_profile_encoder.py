@@ -249,26 +249,22 @@ def test_noise_and_dropout_are_those_of_training() -> None:
     )
 
 
-def test_a_random_share_of_the_correction_counts_in_training() -> None:
-    trained = model(**{"encoder.noise": 0.0, "encoder.dropout": 0.0})
+def test_a_share_of_the_correction_counts_in_use_and_all_of_it_in_training() -> None:
+    quiet = {"encoder.noise": 0.0, "encoder.dropout": 0.0, "encoder.share": 0.25}
+    trained = model(**quiet)
     encoder = encoder_of(trained)
     encoder.learn(*class_rows())
     x_BF = profile_rows(short_sequences())
-    seen: list[tuple[Tensor, Tensor]] = []
-    encoder.share.register_forward_hook(lambda _, args, out: seen.append((args[0], out)))
-    half = trained.inference(x_BF).mean
-    trained.train().inference(x_BF)
-    torch.testing.assert_close(seen[0][1], 0.5 * seen[0][0])
-    ratio = seen[1][1] / seen[1][0]
-    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-4, atol=1e-5)
-    assert 0.0 <= ratio.min() < 0.3 < 0.7 < ratio.max() <= 1.001
-    # What the map says and half of what the network adds, put on the sphere.
+    seen: list[Tensor] = []
+    encoder.correction.register_forward_hook(lambda *args: seen.append(args[2].detach()))
     fields = inputs(x_BF, encoder) - encoder.mean_input.double().numpy()
     white = fields @ encoder.whitening.double().numpy()
-    weight = encoder.discriminant.weight.detach().double().numpy()
-    total = white @ weight.T + 0.5 * seen[0][0].detach().double().numpy()
-    expected = total / np.linalg.norm(total, axis=1, keepdims=True) * math.sqrt(5)
-    np.testing.assert_allclose(half.detach().numpy(), expected, atol=1e-3)
+    mapped = white @ encoder.discriminant.weight.detach().double().numpy().T
+    for share, in_training in ((0.25, False), (1.0, True)):
+        found = trained.train(in_training).inference(x_BF).mean.detach().numpy()
+        total = mapped + share * seen[-1].double().numpy()
+        expected = total / np.linalg.norm(total, axis=1, keepdims=True) * math.sqrt(5)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 # --- files ---------------------------------------------------------------------------
