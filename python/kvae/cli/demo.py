@@ -10,11 +10,13 @@ import typer
 from kvae.cli.common import OUTPUT, Device, Force, Quiet, Threads
 
 _NEXT = """\
-next, with your own sequences:
+next, with your own sequences: encode them with the model that comes with kvae,
+  kvae encode --pretrained contigs.fa -o latent.arrow
+or train one on them, with --init pretrained where they are few:
   kvae featurize genomes/ -o feats.arrow
   kvae train feats.arrow -o run
   kvae encode run feats.arrow -o latent.arrow
-or look closer at this run:
+and look closer at this run:
   tensorboard --logdir {folder}/run"""
 
 

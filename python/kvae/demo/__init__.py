@@ -22,7 +22,7 @@ from kvae.training.progress import TrainProgress
 
 __all__ = ["DemoResult", "demo"]
 
-EPOCHS = 15
+EPOCHS = 6
 BATCH_SIZE = 64
 NEIGHBOURS = 5
 
