@@ -292,6 +292,44 @@ def test_a_resumed_run_does_not_start_again(
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
+def test_a_model_to_start_from_keeps_its_architecture(
+    first: Path, packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    for changes in ({"latent": 7}, {"settings": {"noise": 0.3}}):
+        with pytest.raises(KvaeError, match="brings its own architecture"):
+            kvae.train(packed, tmp_path / "run", init=first, device="cpu", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_frozen_part_stays_as_it_is(
+    part: str, first: Path, packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"freeze": [part], "epochs": 2}
+    train(packed, tmp_path / "run", init=first, **changes)
+    before = load_file(first / "model.safetensors")
+    after = load_file(tmp_path / "run" / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    # Running statistics too: it computes as it will in use.
+    assert not any(name.startswith(part) for name in changed)
+    with pytest.raises(TrainingInterrupted):
+        train(packed, tmp_path / "again", init=first, progress=StopIn(2), **changes)
+    train(packed, tmp_path / "again", init=first, resume=True, **changes)
+    assert_same_run(tmp_path / "run", tmp_path / "again")
+
+
+def test_few_rows_are_told_of_the_pretrained_model(
+    first: Path, packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    said = Record()
+    train(packed, tmp_path / "alone", progress=said, epochs=1)
+    assert any("--init pretrained" in message for message in said.messages)
+    said = Record()
+    train(packed, tmp_path / "after", init=first, progress=said, epochs=1)
+    assert not any("--init pretrained" in message for message in said.messages)
+
+
 # --- the model that comes with kvae --------------------------------------------------
 
 

@@ -210,7 +210,8 @@ def test_nothing_that_is_not_finite_is_stored(store: MemoryStore, tmp_path: Path
 
 
 NARROW = shlex.split(
-    "--set encoder.branches.7-mers.hidden=[8] --set encoder.shared=[8] --set latent=4 "
+    "--preset dot --set latent=4 "
+    "--set encoder.branches.7-mers.hidden=[8] --set encoder.shared=[8] "
     "--set decoder.shared=[8] --set value_hidden=[8] --set gate_hidden=[8] --set embedding=4 "
     "--device cpu --threads 1 --batch-size 2 --epochs 3 --seed 3"
 )

@@ -142,6 +142,11 @@ def train(
             folder.check_free(force=force)
             started = configure(preset, config, changes)
             if init is not None:
+                if started.model != configure(preset, config).model:
+                    raise KvaeError(
+                        f"{init} brings its own architecture: leave out --latent and settings of "
+                        "the model"
+                    )
                 started = started.model_copy(update={"model": StartingModel(init).config})
             return "start." + started.model_dump_json()
 
