@@ -1,6 +1,6 @@
 """Train the model that comes with the package, and examine it on species it has not seen.
 
-    python benches/pretrained ../shared -o /tmp/pretrained
+    python benches/pretrained ../shared -o pretrained-run
 
 makes ``train``, ``seen`` and ``unseen`` of the shared genomes, trains the preset
 ``kvae`` on the first with species as positives, and examines it on the others: pieces
