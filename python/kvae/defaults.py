@@ -4,6 +4,7 @@ from __future__ import annotations
 
 PRESET = "kvae"
 EPOCHS = 20
+DEMO_EPOCHS = 6
 BATCH_SIZE = 128
 LR = 1e-3
 SEED = 0

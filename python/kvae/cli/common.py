@@ -55,6 +55,14 @@ Run = Annotated[
         show_default=False,
     ),
 ]
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[INPUT]...",
+        help="Feature file of kvae featurize, or sequence files and folders.",
+        show_default="feats.arrow",
+    ),
+]
 Pretrained = Annotated[
     bool,
     typer.Option(

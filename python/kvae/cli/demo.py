@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kvae import defaults
 from kvae.cli.common import OUTPUT, Device, Force, Quiet, Threads
 
 _NEXT = """\
@@ -25,7 +26,9 @@ def demo(
         Path,
         typer.Option("--output", "-o", help="Folder to make.", rich_help_panel=OUTPUT),
     ] = Path("kvae-demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 15,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Passes over the rows.")
+    ] = defaults.DEMO_EPOCHS,
     seed: Annotated[int, typer.Option(help="Decides weights, split and order.")] = 0,
     device: Device = "auto",
     threads: Threads = None,

@@ -13,6 +13,7 @@ from kvae.cli.common import (
     OUTPUT,
     Device,
     Force,
+    Inputs,
     Pretrained,
     Quiet,
     Run,
@@ -23,14 +24,7 @@ from kvae.cli.common import (
 
 def encode(
     run: Run = None,
-    features: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[INPUT]...",
-            help="Feature file of kvae featurize, or sequence files and folders.",
-            show_default="feats.arrow",
-        ),
-    ] = None,
+    features: Inputs = None,
     output: Annotated[
         Path,
         typer.Option(

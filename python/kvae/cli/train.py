@@ -17,6 +17,7 @@ from kvae.cli.common import (
     Config,
     Device,
     Force,
+    Inputs,
     LearningRate,
     Preset,
     Quiet,
@@ -30,14 +31,7 @@ SEQUENCES = "Sequences"
 
 
 def train(
-    features: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[INPUT]...",
-            help="Feature file of kvae featurize, or sequence files and folders.",
-            show_default="feats.arrow",
-        ),
-    ] = None,
+    features: Inputs = None,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder for the run.", rich_help_panel=OUTPUT),

@@ -70,7 +70,8 @@ class LossConfig(Frozen):
     @property
     def counts_errors(self) -> bool:
         """Whether errors of single k-mers count, or the likelihood of their profile alone."""
-        return max(self.mse_weight, self.cosine_weight, self.bce_weight) > 0.0
+        weights = (self.mse_weight, self.cosine_weight, self.bce_weight, self.zero_penalty)
+        return max(weights) > 0.0
 
     def kl_weight(self, epoch: int) -> float:
         """Weight of the KL divergence in an epoch, counted from 1."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kvae import defaults
 from kvae.encoding import encode
 from kvae.errors import KvaeError
 from kvae.featurizing import featurize
@@ -22,7 +23,6 @@ from kvae.training.progress import TrainProgress
 
 __all__ = ["DemoResult", "demo"]
 
-EPOCHS = 6
 BATCH_SIZE = 64
 NEIGHBOURS = 5
 
@@ -59,7 +59,7 @@ class DemoResult:
 def demo(
     output: str | os.PathLike[str] = "kvae-demo",
     *,
-    epochs: int = EPOCHS,
+    epochs: int = defaults.DEMO_EPOCHS,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
