@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from kvae.config import TrainConfig
 from kvae.errors import KvaeError
 from kvae.loading import Indices
+from kvae.sampling import balanced_rows
 from kvae.training import classes
 from kvae.training.classes import (
     GroupedBatches,
     class_means,
     related_classes,
     row_classes,
-    sample_rows,
 )
 from small import PSEUDOCOUNT, MemoryStore
 
@@ -100,10 +100,10 @@ def test_a_table_that_says_nothing_is_refused(store: MemoryStore, tmp_path: Path
 def test_a_sample_has_of_all_classes_alike(codes: list[int], limit: int, seed: int) -> None:
     everything = np.array([7, 7, *codes])
     rows = np.arange(2, len(everything))
-    found = sample_rows(rows, everything, limit, seed)
+    found = balanced_rows(everything, rows, limit, seed)
     assert len(found) == min(limit, len(rows))
     assert found.tolist() == sorted(set(found.tolist()) & set(rows.tolist()))
-    np.testing.assert_array_equal(found, sample_rows(rows, everything, limit, seed))
+    np.testing.assert_array_equal(found, balanced_rows(everything, rows, limit, seed))
     sizes, chosen = Counter(codes), Counter(everything[found].tolist())
     most = max(chosen.values())
     for code, size in sizes.items():

@@ -26,7 +26,6 @@ from kvae.evaluation.composition_vae import composition_latents
 from kvae.evaluation.discriminant import discriminant_of_classes, discriminant_of_pairs
 from kvae.evaluation.estimates import Estimate, pooled_scores
 from kvae.evaluation.neighbours import nearest, neighbour_scores
-from kvae.evaluation.sampling import balanced_rows
 from kvae.evaluation.usefulness import Space, merged, score, score_within
 from kvae.evaluation.vectors import (
     Reference,
@@ -36,6 +35,7 @@ from kvae.evaluation.vectors import (
     raw_vectors,
     sevenmer_frequencies,
 )
+from kvae.sampling import balanced_rows
 from kvae.store import FeatureStore
 from naive_scores import Numbers
 

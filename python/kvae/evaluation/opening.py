@@ -12,7 +12,6 @@ from kvae.config import SequencesConfig
 from kvae.errors import KvaeError
 from kvae.evaluation.compositions import KS
 from kvae.evaluation.labels import SPECIES, label_rows, read_labels
-from kvae.evaluation.sampling import balanced_rows
 from kvae.evaluation.vectors import Reference
 from kvae.featurizing import DEFAULT_KS
 from kvae.loading import Features, open_rows
@@ -20,6 +19,7 @@ from kvae.model import KmerVAE
 from kvae.model.files import model_fingerprint, read_model_config
 from kvae.pretrained import run_or_pretrained
 from kvae.run_folder import RunFolder
+from kvae.sampling import balanced_rows
 from kvae.store import FeatureStore
 
 __all__ = ["about", "open_model", "open_reference"]

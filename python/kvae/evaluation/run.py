@@ -21,7 +21,6 @@ from kvae.evaluation.labels import GENUS, SOURCE, SPECIES, RowLabels, label_rows
 from kvae.evaluation.opening import about, open_model, open_reference
 from kvae.evaluation.outcome import LATENT, Evaluation, WithinGroups
 from kvae.evaluation.reconstruction import score as score_reconstruction
-from kvae.evaluation.sampling import balanced_rows
 from kvae.evaluation.scores import Reconstruction
 from kvae.evaluation.usefulness import (
     BINS,
@@ -38,6 +37,7 @@ from kvae.evaluation.writing import check_outputs, write_outputs
 from kvae.loading import Features, Indices
 from kvae.model import KmerVAE
 from kvae.progress import Progress
+from kvae.sampling import balanced_rows
 from kvae.store import FeatureStore
 
 __all__ = ["evaluate"]

@@ -87,19 +87,6 @@ def _codes(values: NDArray[Any]) -> Indices:
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def sample_rows(rows: Indices, codes: Indices, limit: int, seed: int) -> Indices:
-    """Choose at most so many rows, of all classes as equally as they have them; ascending."""
-    rng = np.random.default_rng([seed, _STREAM])
-    order = rng.permutation(rows)
-    # The nth row of each class comes before the next one of any.
-    by_class = np.argsort(codes[order], kind="stable")
-    sorted_codes = codes[order][by_class]
-    first = np.searchsorted(sorted_codes, sorted_codes)
-    turn = np.empty(len(rows), dtype=np.int64)
-    turn[by_class] = np.arange(len(rows)) - first
-    return np.sort(order[np.argsort(turn, kind="stable")[:limit]])
-
-
 def class_means(x_NF: NDArray[np.float32], codes_N: Indices, layout: Layout) -> Array:
     """Mean shares of the 4-mers, or the shortest k-mers there are, of every class."""
     block = layout.block(f"{4 if 4 in layout.ks else min(layout.ks)}-mers")

@@ -19,6 +19,7 @@ from kvae.loading import RowSource
 from kvae.model import KmerVAE
 from kvae.model.profile_encoder import ProfileEncoder
 from kvae.run_folder import RunFolder
+from kvae.sampling import balanced_rows
 from kvae.training.baselines import scan
 from kvae.training.checkpoint import (
     RunState,
@@ -32,7 +33,6 @@ from kvae.training.classes import (
     class_means,
     related_classes,
     row_classes,
-    sample_rows,
 )
 from kvae.training.keeping import Keeper
 from kvae.training.memory import memory_advice
@@ -205,7 +205,7 @@ class Execution:
         training, rows = self.config.training, self.split.train
         n_classes = len(np.unique(classes.codes[rows])) if classes.are_grouped else 0
         limit = max(_SAMPLE_ROWS, n_classes)
-        chosen = sample_rows(rows, classes.codes, limit, training.seed)
+        chosen = balanced_rows(classes.codes, rows, limit, training.seed)
         self.progress.begin("sampling", len(chosen))
         x_NF = torch.from_numpy(self.source.rows(chosen))
         codes_N = torch.from_numpy(classes.codes[chosen]).repeat(2)

@@ -1,6 +1,8 @@
-"""Which rows are looked at: as many as asked for, spread over all files."""
+"""A sample of rows: as many as asked for, spread over all files or classes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ __all__ = ["balanced_rows"]
 
 
 def balanced_rows(
-    source_codes: NDArray[np.int32], candidates: Indices, n: int, seed: int
+    source_codes: NDArray[np.integer[Any]], candidates: Indices, n: int, seed: int
 ) -> Indices:
     """Choose rows so that every file has as many as any other, as far as it has them.
 
@@ -20,7 +22,7 @@ def balanced_rows(
     Parameters
     ----------
     source_codes
-        File of every row.
+        File, or class, of every row.
     candidates
         Rows to choose from.
     n
