@@ -1,9 +1,8 @@
-"""Latent files: one row per feature row, in the format that the suffix names."""
+"""Latents to files, a batch at a time, in the format that the suffix names."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
 import tempfile
 import zipfile
@@ -20,32 +19,15 @@ from numpy.lib import format as npy
 
 from kvae.errors import KvaeError
 
-LATENT_FORMAT = "kvae-latent-1"
+__all__ = ["LatentWriter", "latent_format"]
 
 
 class LatentWriter(Protocol):
-    """Takes record batches of the schema of `latent_schema`, in order."""
+    """Takes record batches of the schema of `kvae.latents.latent_schema`, in order."""
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write some rows."""
         ...
-
-
-def latent_schema(n_latent: int, facts: dict[str, Any], *, with_logvar: bool) -> pa.Schema:
-    """Columns of a latent file; ``facts`` become the metadata entry ``kvae``."""
-    vector = pa.list_(pa.field("item", pa.float32(), nullable=False), n_latent)
-    fields = [
-        pa.field("id", pa.string()),
-        pa.field("source", pa.dictionary(pa.int32(), pa.string())),
-        pa.field("start", pa.uint64()),
-        pa.field("end", pa.uint64()),
-        pa.field("length", pa.uint64()),
-        pa.field("latent", vector, nullable=False),
-    ]
-    if with_logvar:
-        fields.append(pa.field("logvar", vector, nullable=False))
-    text = json.dumps({"format": LATENT_FORMAT, "latent": n_latent, **facts})
-    return pa.schema(fields, metadata={"kvae": text})
 
 
 @contextmanager

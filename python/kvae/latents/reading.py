@@ -1,0 +1,271 @@
+"""Latents from files, whatever format they were written in."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from kvae.errors import KvaeError
+
+__all__ = ["Latents", "read_latents"]
+
+_PLACE = ("start", "end", "length")
+_TEXT = ("id", "source")
+
+# What Arrow, numpy, zipfile and gzip raise for damaged files is not one family:
+# NotImplementedError and RuntimeError are zipfile's, for compression and encryption it
+# does not know, MemoryError and OverflowError come with sizes that are made up.
+_DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    ValueError,
+    TypeError,
+    LookupError,
+    SystemError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latent vectors, and what each of them is of.
+
+    Attributes
+    ----------
+    path
+        The file they are from.
+    ids
+        Record of every row (an Arrow array of strings).
+    source_names
+        Input files.
+    source_codes
+        Index into `source_names` of every row, int32.
+    start, end
+        Place of every row in its record, in bases from 0, half-open; uint64.
+    length
+        Bases of every row, uint64.
+    vectors
+        Float32 of shape (rows, latent units).
+    logvar
+        Logarithms of the posterior variances, of the same shape, None where the
+        file has none.
+    facts
+        What the file says of itself: ``model`` (a fingerprint), ``run``,
+        ``layout``.
+    """
+
+    path: Path
+    ids: Any
+    source_names: Sequence[str]
+    source_codes: NDArray[np.int32]
+    start: NDArray[np.uint64]
+    end: NDArray[np.uint64]
+    length: NDArray[np.uint64]
+    vectors: NDArray[np.float32]
+    logvar: NDArray[np.float32] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.vectors)
+
+    @property
+    def n_latent(self) -> int:
+        """Numbers per vector."""
+        return int(self.vectors.shape[1])
+
+    def describe(self, row: int) -> str:
+        """Name a row for a message: file, number and record."""
+        return f"{self.path}: row {row} (record {self.ids[row]})"
+
+
+def read_latents(path: str | Path) -> Latents:
+    """Read a file that `kvae.encode` wrote.
+
+    Memory is that of the vectors and names.
+
+    Raises
+    ------
+    KvaeError
+        For a file that is missing, damaged or not one of latents, and for vectors
+        that are not finite.
+    """
+    path = Path(path)
+    reader = _reader(path)
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise KvaeError(f"{path}: {reason}: latents are made with kvae encode") from error
+    try:
+        latents = reader(path)
+    except KvaeError:
+        raise
+    except _DAMAGE as error:
+        raise KvaeError(f"{path}: is damaged, or no file of latents: encode again") from error
+    _check(latents)
+    return latents
+
+
+def _reader(path: Path) -> Callable[[Path], Latents]:
+    for suffix, reader in _READERS.items():
+        if path.name.lower().endswith(suffix):
+            return reader
+    raise KvaeError(
+        f"{path}: unknown format, the name of a latent file ends in {', '.join(_READERS)}"
+    )
+
+
+def _check(latents: Latents) -> None:
+    if len(latents) == 0 or latents.n_latent == 0:
+        raise KvaeError(f"{latents.path}: has no latents: encode again")
+    finite = np.isfinite(latents.vectors).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise KvaeError(f"{latents.describe(row)}: latent not finite: encode again")
+
+
+def _arrow(path: Path) -> Latents:
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+        table.validate(full=True)
+        return _from_table(path, table)
+
+
+def _parquet(path: Path) -> Latents:
+    table = pyarrow.parquet.read_table(path)
+    table.validate(full=True)
+    return _from_table(path, table)
+
+
+def _table(path: Path) -> Latents:
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rb") as file:
+        header = file.readline().decode().rstrip("\r\n").split("\t")
+    types: dict[str, Any] = dict.fromkeys(header, pa.float32())
+    types |= dict.fromkeys(_PLACE, pa.uint64()) | dict.fromkeys(_TEXT, pa.string())
+    table = pyarrow.csv.read_csv(
+        path,
+        parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=types, strings_can_be_null=False, null_values=[]
+        ),
+    )
+    columns = {name: table.column(name) for name in table.column_names}
+    matrices = {}
+    for name, prefix in (("latent", "z"), ("logvar", "logvar")):
+        pattern = re.compile(rf"{prefix}\d+")
+        parts = [column for key, column in columns.items() if pattern.fullmatch(key)]
+        if parts:
+            matrices[name] = np.stack([part.to_numpy() for part in parts], axis=1)
+    return _assemble(path, columns, matrices, {})
+
+
+def _npz(path: Path) -> Latents:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        facts = json.loads(str(archive["kvae"]))
+        columns = {name: pa.chunked_array([archive[name]]) for name in (*_TEXT, *_PLACE)}
+        matrices = {name: archive[name] for name in ("latent", "logvar") if name in archive}
+    return _assemble(path, columns, matrices, facts)
+
+
+def _from_table(path: Path, table: pa.Table) -> Latents:
+    """Take the columns by their names; files that other tools have rewritten will do."""
+    missing = {*_TEXT, *_PLACE, "latent"} - {*table.column_names}
+    if missing:
+        raise KvaeError(
+            f"{path}: is not a file of latents (no column {min(missing)}): make one with"
+            " kvae encode"
+        )
+    text = (table.schema.metadata or {}).get(b"kvae")
+    columns = {name: table.column(name) for name in (*_TEXT, *_PLACE)}
+    matrices = {
+        name: _matrix(table.column(name))
+        for name in ("latent", "logvar")
+        if name in table.column_names
+    }
+    return _assemble(path, columns, matrices, {} if text is None else json.loads(text))
+
+
+def _matrix(column: Any) -> NDArray[np.float32]:
+    """Gather lists of one length into one matrix, the only copy there is."""
+    widths = pc.unique(pc.list_value_length(column)).to_pylist()
+    if len(column) and (len(widths) != 1 or widths[0] is None):
+        raise ValueError("vectors of different lengths")
+    width = widths[0] if widths else 0
+    out = np.empty((len(column), width), np.float32)
+    row = 0
+    for chunk in column.chunks:
+        values = chunk.flatten()
+        if values.null_count:
+            raise ValueError("vectors with gaps")
+        out[row : row + len(chunk)] = values.to_numpy().reshape(-1, width)
+        row += len(chunk)
+    return out
+
+
+def _assemble(
+    path: Path,
+    columns: Mapping[str, Any],
+    matrices: Mapping[str, NDArray[Any]],
+    facts: Mapping[str, Any],
+) -> Latents:
+    n_rows = len(matrices["latent"])
+    lengths = [*map(len, matrices.values()), *(len(columns[name]) for name in (*_TEXT, *_PLACE))]
+    if set(lengths) != {n_rows} or any(columns[name].null_count for name in (*_TEXT, *_PLACE)):
+        raise KvaeError(f"{path}: has columns of different lengths, or gaps: encode again")
+    start, end, length = (columns[name].to_numpy().astype(np.uint64) for name in _PLACE)
+    names, codes = _sources(columns["source"])
+    logvar = matrices.get("logvar")
+    return Latents(
+        path,
+        pc.cast(columns["id"], pa.string()),
+        names,
+        codes,
+        start,
+        end,
+        length,
+        np.ascontiguousarray(matrices["latent"], dtype=np.float32),
+        None if logvar is None else np.ascontiguousarray(logvar, dtype=np.float32),
+        {key: value for key, value in facts.items() if key != "format"},
+    )
+
+
+def _sources(column: Any) -> tuple[list[str], NDArray[np.int32]]:
+    """Names of the sources and the code of every row; chunks may number them differently."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = column.unify_dictionaries().combine_chunks()
+    chunks = whole.chunks if isinstance(whole, pa.ChunkedArray) else [whole]
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
+    return chunks[0].dictionary.to_pylist(), codes.astype(np.int32)
+
+
+_READERS: dict[str, Callable[[Path], Latents]] = {
+    ".arrow": _arrow,
+    ".parquet": _parquet,
+    ".npz": _npz,
+    ".tsv": _table,
+    ".tsv.gz": _table,
+}
