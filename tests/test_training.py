@@ -39,6 +39,7 @@ def test_a_run_learns_and_leaves_its_files(finished: Finished, store: MemoryStor
         "baselines.json",
         "checkpoints",
         "config.json",
+        "data.json",
         "environment.json",
         "metrics.jsonl",
         "model.safetensors",

@@ -220,6 +220,19 @@ def describe_row(source: RowSource, row: int) -> str:
     return f"{source.path}: row {row} (record {source.ids[row]})"
 
 
+def input_files(features: Features) -> list[Path]:
+    """Files and folders that rows come from, as far as they can be opened again."""
+    if isinstance(features, str | Path):
+        found = [Path(features)]
+    elif isinstance(features, Sequence):
+        found = [Path(path) for path in features]
+    else:
+        # Of rows in memory, the path says what they are called, not what they are.
+        path = Path(str(features.path))
+        found = [path] if path.is_file() and is_feature_file(path) else []
+    return found if all(path.is_file() or path.is_dir() for path in found) else []
+
+
 def open_rows(
     features: Features,
     *,

@@ -2,18 +2,19 @@
 
 ``config.json`` makes a folder a run. ``metrics.jsonl`` has a line per epoch,
 ``model.safetensors`` the weights of the best one, ``checkpoints/`` what is needed
-to go on, ``split.json`` what was held out, ``baselines.json`` the scores of the
-trivial predictors, ``environment.json`` what computed it, and ``tensorboard/``
-the curves.
+to go on, ``data.json`` which rows it saw, ``split.json`` what was held out,
+``baselines.json`` the scores of the trivial predictors, ``environment.json`` what
+computed it, and ``tensorboard/`` the curves.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +34,7 @@ _FILES = (
     "config.json",
     "metrics.jsonl",
     "model.safetensors",
+    "data.json",
     "split.json",
     "baselines.json",
     "environment.json",
@@ -173,6 +175,26 @@ class RunFolder:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+    def write_data(self, inputs: Sequence[Path], rows: int, sources: int, bases: int) -> None:
+        """Record what the run is trained on, and where that was.
+
+        Paths are kept twice, whole and from the run's folder, so that a folder which is
+        moved with both in it still finds its rows.
+        """
+        here = os.path.realpath(self.path)
+        self.write_json(
+            "data.json",
+            {
+                "inputs": [
+                    {"path": str(path), "from_run": os.path.relpath(path, here)}
+                    for path in (Path(os.path.realpath(given)) for given in inputs)
+                ],
+                "rows": rows,
+                "sources": sources,
+                "bases": bases,
+            },
+        )
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add the figures of an epoch to ``metrics.jsonl``, one line."""

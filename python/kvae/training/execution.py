@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,8 @@ class Execution:
     init
         Gives a new model the weights of another; it learns them from the rows where
         omitted.
+    inputs
+        The files that the rows are from, as far as there are any; recorded only.
 
     Raises
     ------
@@ -124,8 +126,10 @@ class Execution:
         processes: Processes,
         progress: TrainProgress,
         init: Callable[[KmerVAE], None] | None = None,
+        inputs: Sequence[Path] = (),
     ) -> None:
         self.init = init
+        self.inputs = inputs
         self.folder = folder
         self.config = config
         self.source = source
@@ -302,6 +306,12 @@ class Execution:
 
     def _write_facts(self, baselines: dict[str, dict[str, float]]) -> None:
         split = self.split
+        self.folder.write_data(
+            self.inputs,
+            rows=len(self.source),
+            sources=len(np.unique(self.source.source_codes)),
+            bases=int(self.source.column("length").to_numpy().astype(np.int64).sum()),
+        )
         self.folder.write_json("baselines.json", {"data": self.data, **baselines})
         self.folder.write_json(
             "split.json",

@@ -13,7 +13,7 @@ from kvae._core import available_threads
 from kvae.config import RunConfig, parse_config
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
-from kvae.loading import Features, open_rows
+from kvae.loading import Features, input_files, open_rows
 from kvae.pretrained import StartingModel
 from kvae.run_folder import RunFolder
 from kvae.training.execution import Execution, TrainResult
@@ -171,6 +171,7 @@ def train(
                 processes,
                 listener,
                 None if init is None else StartingModel(init).copy_to,
+                input_files(features),
             )
             return execution.execute(resume=decision.startswith("resume"))
 
