@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -19,9 +20,9 @@ from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
 from kvae.latents import latent_format, latent_schema
-from kvae.loading import BatchLoader, Features, RowSource, describe_row, open_rows
+from kvae.loading import Batch, BatchLoader, Features, RowSource, describe_row, open_rows
 from kvae.model import KmerVAE
-from kvae.model.files import model_fingerprint, read_model_config
+from kvae.model.files import check_layout, model_fingerprint, read_model_config
 from kvae.pretrained import run_or_pretrained
 from kvae.progress import Progress
 from kvae.run_folder import RunFolder
@@ -48,7 +49,7 @@ class Encoded:
 
 @overload
 def encode(
-    run: str | Path,
+    run: str | Path | KmerVAE,
     features: Features,
     output: None = ...,
     *,
@@ -63,7 +64,7 @@ def encode(
 
 @overload
 def encode(
-    run: str | Path,
+    run: str | Path | KmerVAE,
     features: Features,
     output: None = ...,
     *,
@@ -78,7 +79,7 @@ def encode(
 
 @overload
 def encode(
-    run: str | Path,
+    run: str | Path | KmerVAE,
     features: Features,
     output: str | Path,
     *,
@@ -92,7 +93,7 @@ def encode(
 
 
 def encode(
-    run: str | Path,
+    run: str | Path | KmerVAE,
     features: Features,
     output: str | Path | None = None,
     *,
@@ -108,12 +109,12 @@ def encode(
     Parameters
     ----------
     run
-        A run folder, a ``model.safetensors``, or ``"pretrained"`` for the model that
-        comes with the package.
+        A run folder, a ``model.safetensors``, ``"pretrained"`` for the model that
+        comes with the package, or a model.
     features
         A feature file; sequence files and folders, which are cut as those of the
-        run were, and whose rows are computed without being stored; or an object
-        with rows such as a `kvae.FeatureStore`.
+        run were, and whose rows are computed without being stored; an object with
+        rows such as a `kvae.FeatureStore`; or an array of rows.
     output
         File to write: ``.arrow``, ``.parquet``, ``.npz``, ``.tsv`` or ``.tsv.gz``.
         It holds ``id``, ``source``, ``start``, ``end``, ``length`` and ``latent``
@@ -123,7 +124,8 @@ def encode(
     batch_size
         Rows encoded at a time.
     device
-        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. A model that is given stays
+        where it is with ``auto``, and is moved otherwise.
     threads
         CPU threads, all that are available where omitted.
     force
@@ -147,20 +149,75 @@ def encode(
     progress = progress or Progress()
     if batch_size < 1:
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
-    torch_device = resolve_device(device)
-    folder = RunFolder(run_or_pretrained(run))
-    k, cutting = _kind_of_rows(folder)
-    source = open_rows(features, k=k, cutting=cutting, threads=threads)
-    model = folder.load_model(source.layout).to(torch_device)
-    with torch_threads(threads):
-        batches = _posteriors(model, source, batch_size, torch_device, progress)
+    model, source = open_model_and_rows(run, features, device=device, threads=threads)
+    with torch_threads(threads), evaluating(model):
+        batches = _posteriors(model, source, batch_size, progress)
         if output is not None:
-            return _write(model, source, batches, Path(run), Path(output), with_logvar, force)
+            name = "model" if isinstance(run, KmerVAE) else Path(run).resolve().name
+            return _write(model, source, batches, name, Path(output), with_logvar, force)
         shape = (len(source), model.config.n_latent)
         mean, log_var = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for rows, mean_BL, log_var_BL in batches:
             mean[rows], log_var[rows] = mean_BL, log_var_BL
     return (mean, log_var) if with_logvar else mean
+
+
+def open_model_and_rows(
+    run: str | Path | KmerVAE, features: Features, *, device: str, threads: int | None
+) -> tuple[KmerVAE, RowSource]:
+    """Open rows that fit a model, and the model, on the device that computes.
+
+    The parameters are those of `encode`, and so are the errors.
+    """
+    if isinstance(run, KmerVAE):
+        source = open_rows(features, k=run.layout.ks, threads=threads, layout=run.layout)
+        check_layout(run.layout.fingerprint, source.layout, str(source.path))
+        return (run if device == "auto" else run.to(resolve_device(device))), source
+    torch_device = resolve_device(device)
+    folder = RunFolder(run_or_pretrained(run))
+    k, cutting = _kind_of_rows(folder)
+    source = open_rows(features, k=k, cutting=cutting, threads=threads)
+    return folder.load_model(source.layout).to(torch_device), source
+
+
+@contextmanager
+def evaluating(model: KmerVAE) -> Iterator[None]:
+    """Let a model compute as it does after training, whatever it did before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def row_batches(
+    model: KmerVAE, source: RowSource, batch_size: int, progress: Progress, label: str
+) -> Iterator[Batch]:
+    """All rows in order, batch by batch, on the device where a model is."""
+    n_rows = len(source)
+    progress.begin(label, n_rows)
+    starts = range(0, n_rows, batch_size)
+    parts = [np.arange(a, min(a + batch_size, n_rows), dtype=np.int64) for a in starts]
+    for batch in BatchLoader(source, next(model.parameters()).device)(parts):
+        yield batch
+        progress.advance(len(batch.rows))
+
+
+def check_finite(source: RowSource, batch: Batch, *results: torch.Tensor) -> None:
+    """Refuse rows that are not finite, or make what is not.
+
+    Raises
+    ------
+    KvaeError
+        Naming the first one.
+    """
+    finite_B = torch.isfinite(batch.x).all(dim=1)
+    for result_BX in results:
+        finite_B &= torch.isfinite(result_BX).all(dim=1)
+    if not finite_B.all():
+        row = int(batch.rows[int(torch.argmin(finite_B.int()))])
+        raise KvaeError(f"{describe_row(source, row)}: features or latent not finite")
 
 
 def _kind_of_rows(folder: RunFolder) -> tuple[Sequence[int], SequencesConfig]:
@@ -176,34 +233,21 @@ def _kind_of_rows(folder: RunFolder) -> tuple[Sequence[int], SequencesConfig]:
 
 @torch.inference_mode()
 def _posteriors(
-    model: KmerVAE,
-    source: RowSource,
-    batch_size: int,
-    device: torch.device,
-    progress: Progress,
+    model: KmerVAE, source: RowSource, batch_size: int, progress: Progress
 ) -> Iterator[tuple[slice, Matrix, Matrix]]:
     """Means and log variances of all rows, batch by batch, in order."""
-    n_rows = len(source)
-    starts = range(0, n_rows, batch_size)
-    progress.begin("encoding", n_rows)
-    parts = [np.arange(a, min(a + batch_size, n_rows), dtype=np.int64) for a in starts]
-    for batch in BatchLoader(source, device)(parts):
+    for batch in row_batches(model, source, batch_size, progress, "encoding"):
         latent = model.inference(batch.x)
-        finite_B = (torch.isfinite(latent.mean) & torch.isfinite(latent.log_var)).all(dim=1)
-        finite_B &= torch.isfinite(batch.x).all(dim=1)
-        if not finite_B.all():
-            row = int(batch.rows[int(torch.argmin(finite_B.int()))])
-            raise KvaeError(f"{describe_row(source, row)}: features or latent not finite")
+        check_finite(source, batch, latent.mean, latent.log_var)
         rows = slice(int(batch.rows[0]), int(batch.rows[-1]) + 1)
         yield rows, latent.mean.cpu().numpy(), latent.log_var.cpu().numpy()
-        progress.advance(len(batch.rows))
 
 
 def _write(
     model: KmerVAE,
     source: RowSource,
     batches: Iterator[tuple[slice, Matrix, Matrix]],
-    run: Path,
+    run: str,
     output: Path,
     with_logvar: bool,
     force: bool,
@@ -213,7 +257,7 @@ def _write(
         raise KvaeError(f"{output} is the input: give another -o")
     facts = {
         "model": model_fingerprint(model),
-        "run": run.resolve().name,
+        "run": run,
         "layout": source.layout.fingerprint,
     }
     n_latent = model.config.n_latent

@@ -7,24 +7,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kvae.array_rows import ArrayRows
 from kvae.config import SequencesConfig
 from kvae.device_rows import DeviceRows, PackedSequences
 from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
 from kvae.halves import Halves
+from kvae.layout import Layout
 from kvae.resampling import open_resampled
 from kvae.sequences import is_feature_file, open_sequences
 from kvae.store import FeatureStore
-
-if TYPE_CHECKING:
-    from kvae.layout import Layout
 
 Indices = NDArray[np.int64]
 
@@ -70,7 +69,7 @@ class RowSource(Protocol):
         ...
 
 
-Features = str | Path | Sequence[str | Path] | RowSource
+Features = str | Path | Sequence[str | Path] | RowSource | NDArray[np.floating[Any]] | Tensor
 
 
 @dataclass(frozen=True)
@@ -240,6 +239,7 @@ def open_rows(
     cutting: SequencesConfig | None = None,
     seed: int = 0,
     threads: int | None = None,
+    layout: Layout | None = None,
 ) -> RowSource:
     """Open what rows come from; an object with rows is returned as it is.
 
@@ -247,7 +247,7 @@ def open_rows(
     ----------
     features
         A feature file; or sequence files and folders, which are read into memory;
-        or an object with rows.
+        or an object with rows; or an array or tensor of them, shape (rows, fields).
     k
         The k-mer blocks of the rows of sequences.
     cutting
@@ -256,14 +256,20 @@ def open_rows(
         Decides which windows are drawn, if any are.
     threads
         To read sequences and gather rows with.
+    layout
+        Of the rows of an array, that with the blocks ``k`` where omitted.
 
     Raises
     ------
     KvaeError
-        For files that are neither, or damaged, and for windows to be drawn from
-        what is no sequence.
+        For files that are neither, or damaged, arrays of another shape, and for windows
+        to be drawn from what is no sequence.
     """
     cutting = cutting or SequencesConfig()
+    if isinstance(features, Tensor):
+        features = features.detach().cpu().numpy()
+    if isinstance(features, np.ndarray):
+        return ArrayRows(features, layout or Layout.from_ks(k))
     paths: list[str | Path]
     if isinstance(features, str | Path):
         paths = [features]

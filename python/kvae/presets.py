@@ -184,3 +184,10 @@ def get_preset(name: str) -> Preset:
     except KeyError:
         known = ", ".join(PRESETS)
         raise KvaeError(f"unknown preset {name!r}, known: {known}") from None
+
+
+def loss_for(model: ModelConfig) -> LossConfig:
+    """Choose the loss for an architecture: that of its preset, or of one with its output."""
+    chosen = [preset for preset in PRESETS.values() if preset.model == model]
+    alike = [p for p in PRESETS.values() if p.model.output_space == model.output_space]
+    return (chosen or alike)[0].loss

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from kvae import _core
+from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS, DEFAULT_MIN_LENGTH, DEFAULT_WINDOW, Paths, Progress
 from kvae.store import FeatureStore
 
-__all__ = ["is_feature_file", "open_sequences"]
+__all__ = ["is_feature_file", "open_sequences", "pack_sequences"]
 
 _ARROW_MAGIC = b"ARROW1"
 
@@ -89,6 +90,42 @@ def open_sequences(
             progress,
         )
         return FeatureStore(path, name=paths[0] if paths else None, threads=threads)
+
+
+def pack_sequences(
+    sequences: Iterable[str | bytes],
+    *,
+    k: Sequence[int] = DEFAULT_KS,
+    threads: int | None = None,
+) -> FeatureStore:
+    """Pack sequences that are in memory already, each a row; none is cut.
+
+    Parameters
+    ----------
+    sequences
+        The sequences, letters as in a FASTA file.
+    k, threads
+        As for `kvae.featurize`.
+
+    Returns
+    -------
+    FeatureStore
+        Of kind ``packed``. Rows are named ``record_0`` and so on; those without a valid
+        7-mer are left out.
+
+    Raises
+    ------
+    KvaeError
+        For letters that no sequence has, or if no row is left.
+    """
+    with tempfile.NamedTemporaryFile(prefix="kvae-", suffix=".fa") as file:
+        for i, sequence in enumerate(sequences):
+            letters = sequence.encode() if isinstance(sequence, str) else sequence
+            if b"\n" in letters or b">" in letters:
+                raise KvaeError(f"sequence {i} is more than letters: give one without a header")
+            file.write(b">record_%d\n%s\n" % (i, letters))
+        file.flush()
+        return open_sequences(file.name, k=k, window=0, min_length=0, threads=threads)
 
 
 @contextmanager

@@ -144,4 +144,4 @@ def _name(features: Features) -> str:
         return str(features)
     if isinstance(features, Sequence):
         return ", ".join(str(path) for path in features)
-    return str(features.path)
+    return str(getattr(features, "path", "array"))

@@ -57,7 +57,7 @@ class TargetReader:
         self._dense = {name: find_block(layout, name).slice for name in config.decoder.dense_blocks}
         self._gc = find_block(layout, "gc").slice
         self._length = find_block(layout, "length").slice
-        self._k = find_block(layout, config.decoder.sparse.block).k or 1
+        self.k = find_block(layout, config.decoder.sparse.block).k or 1
         self._pseudocount = layout.pseudocount
         self._threshold = config.presence_threshold
         self.is_linear = config.output_space != "log"
@@ -79,6 +79,6 @@ class TargetReader:
             value=frequency_BK if self.is_linear else log_BK,
             dense={name: x_BF[:, part] for name, part in self._dense.items()},
             gc=x_BF[:, self._gc],
-            n_windows=(x_BF[:, self._length].exp() - (self._k - 1)).clamp(min=1.0),
+            n_windows=(x_BF[:, self._length].exp() - (self.k - 1)).clamp(min=1.0),
             threshold=self._threshold,
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,15 @@ from kvae.model.losses import Elbo, negative_elbo
 from kvae.model.posterior import Latent
 from kvae.model.targets import Target, TargetReader
 from kvae.presets import get_preset
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kvae.loading import Features
+    from kvae.progress import Progress
+    from kvae.reconstructing import Reconstructed
+    from kvae.training.progress import TrainProgress
 
 
 @runtime_checkable
@@ -48,9 +57,10 @@ class KmerVAE(nn.Module):
 
     Examples
     --------
-    >>> model = KmerVAE.from_preset("dot", latent=64)     # doctest: +SKIP
-    >>> model.eval().inference(x_BF).mean.shape        # doctest: +SKIP
-    torch.Size([5, 64])
+    >>> model = KmerVAE.from_preset("dot", latent=64)  # doctest: +SKIP
+    >>> model.fit("feats.arrow", epochs=5)  # doctest: +SKIP
+    >>> model.encode("feats.arrow").shape  # doctest: +SKIP
+    (89604, 64)
     """
 
     def __init__(self, config: ModelConfig, layout: Layout) -> None:
@@ -60,6 +70,9 @@ class KmerVAE(nn.Module):
         self.encoder = build_encoder(config, layout)
         self.decoder = Decoder(config, layout)
         self.read_target = TargetReader(config, layout)
+        # Of every epoch that `fit` has trained: what `metrics.jsonl` has of it.
+        self.history: list[dict[str, Any]] = []
+        self._is_trained = False
 
     @classmethod
     def from_preset(
@@ -85,15 +98,38 @@ class KmerVAE(nn.Module):
         return cls(config, layout or default_layout())
 
     @classmethod
-    def from_pretrained(cls, *, layout: Layout | None = None) -> KmerVAE:
-        """Load the model that comes with the package, in evaluation mode.
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "kvae",
+        *,
+        layout: Layout | None = None,
+        device: str | torch.device = "cpu",
+    ) -> KmerVAE:
+        """Load a trained model, in evaluation mode.
 
-        It has the preset ``kvae`` and was trained on genomes of several hundred
-        species. ``layout`` is as for `load`.
+        Parameters
+        ----------
+        name_or_path
+            ``kvae`` or ``pretrained`` for the model that comes with the package: it has
+            the preset ``kvae`` and was trained on genomes of several hundred species.
+            Else a run folder or a ``.safetensors`` file.
+        layout
+            Layout of the features it will see; the one with just the k-mers that the
+            model uses where omitted.
+        device
+            Where to put the weights.
+
+        Raises
+        ------
+        KvaeError
+            Where there is no model, and as `load` does.
         """
-        from kvae.pretrained import PRETRAINED, model_path
+        from kvae.model.files import read_model_config
+        from kvae.pretrained import model_path
 
-        return cls.load(model_path(PRETRAINED), layout=layout)
+        path = model_path(name_or_path)
+        layout = layout or Layout.from_ks(read_model_config(path).ks)
+        return cls.load(path, layout=layout, device=device)
 
     def initialise(self) -> None:
         """Fill in what comes from other files, such as a pretrained readout's weights.
@@ -201,6 +237,152 @@ class KmerVAE(nn.Module):
             if tensor.is_floating_point():
                 yield name, tensor
 
+    def fit(
+        self,
+        features: Features,
+        output: str | Path | None = None,
+        *,
+        epochs: int = defaults.EPOCHS,
+        batch_size: int = defaults.BATCH_SIZE,
+        lr: float = defaults.LR,
+        seed: int = defaults.SEED,
+        loss: LossConfig | None = None,
+        settings: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        force: bool = False,
+        progress: TrainProgress | None = None,
+    ) -> Self:
+        """Train on rows, as `kvae.train` does, and keep the weights of the best epoch.
+
+        A model that was loaded or fitted before goes on from its weights; a new one
+        starts from weights that ``seed`` decides.
+
+        Parameters
+        ----------
+        features
+            A feature file; sequence files and folders; an object with rows such as a
+            `kvae.FeatureStore`; or an array or tensor of rows, shape (rows,
+            ``layout.n_fields``). The preset ``kvae`` learns from halves of sequences,
+            which an array does not have.
+        output
+            Run folder to keep; none is kept where omitted.
+        epochs
+            Passes over the training rows. About a tenth of the rows is held out.
+        batch_size, lr, seed
+            See `kvae.config.TrainConfig`.
+        loss
+            The loss of the model's preset where omitted.
+        settings
+            Further keys of the configuration to values, for example
+            ``{"training.precision": "fp32", "sequences.resample": True}``.
+        device
+            Where to train: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. The
+            weights of this model stay where they are.
+        threads
+            CPU threads, all that are available where omitted.
+        force
+            Replace a run that is in ``output``.
+        progress
+            Told what happens; silent where omitted.
+
+        Returns
+        -------
+        KmerVAE
+            This model, in evaluation mode. Its ``history`` holds a dictionary per
+            epoch, the lines of a run's ``metrics.jsonl``.
+
+        Raises
+        ------
+        KvaeError
+            For rows of another layout, and as `kvae.train` does.
+        """
+        from kvae.fitting import fit
+
+        named = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
+        changes = {f"training.{key}": value for key, value in named.items()}
+        self.history = fit(
+            self,
+            features,
+            output,
+            loss=loss,
+            settings=changes | dict(settings or {}),
+            go_on=self._is_trained,
+            device=device,
+            threads=threads,
+            force=force,
+            progress=progress,
+        )
+        self._is_trained = True
+        return self.eval()
+
+    def encode(
+        self,
+        features: Features,
+        *,
+        batch_size: int = defaults.ENCODE_BATCH_SIZE,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """Latents of rows: the means of their posteriors, where the model's weights are.
+
+        Parameters
+        ----------
+        features
+            As for `fit`. Sequence files are cut as `kvae.featurize` does by default.
+        batch_size
+            Rows encoded at a time.
+        threads
+            CPU threads, all that are available where omitted.
+        progress
+            Told about every batch.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, latent units)
+
+        Raises
+        ------
+        KvaeError
+            For rows of another layout or with values that are not finite.
+        """
+        from kvae.encoding import encode
+
+        return encode(self, features, batch_size=batch_size, threads=threads, progress=progress)
+
+    def reconstruct(
+        self,
+        features: Features,
+        *,
+        batch_size: int = defaults.ENCODE_BATCH_SIZE,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Reconstructed:
+        """Encode rows and decode them: which 7-mers occur in them, and how often.
+
+        Parameters
+        ----------
+        features, batch_size, threads, progress
+            As for `encode`. Memory is that of the result, 64 kB a row.
+
+        Returns
+        -------
+        kvae.reconstructing.Reconstructed
+            ``kmers``, a list of 8,192 canonical 7-mers, and two float32 arrays of shape
+            (rows, 8192): ``presence``, the probability that a 7-mer occurs in the row,
+            and ``value``, its frequency.
+
+        Raises
+        ------
+        KvaeError
+            As for `encode`.
+        """
+        from kvae.reconstructing import reconstruct
+
+        return reconstruct(
+            self, features, batch_size=batch_size, threads=threads, progress=progress
+        )
+
     def save(self, path: str | Path, **facts: Any) -> None:
         """Write weights, configuration and layout to one safetensors file, atomically.
 
@@ -242,4 +424,6 @@ class KmerVAE(nn.Module):
         """
         from kvae.model.files import load_model
 
-        return load_model(Path(path), layout or default_layout()).to(device).eval()
+        model = load_model(Path(path), layout or default_layout()).to(device).eval()
+        model._is_trained = True
+        return model

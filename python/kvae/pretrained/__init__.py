@@ -18,22 +18,27 @@ if TYPE_CHECKING:
 
 __all__ = ["PRETRAINED", "StartingModel", "model_path", "run_or_pretrained"]
 
-# The name that stands for it where a run or a model file could.
+# The names that stand for it where a run or a model file could.
 PRETRAINED = "pretrained"
+_NAMES = (PRETRAINED, "kvae")
 _FILE = Path(__file__).with_name("kvae.safetensors")
 
 
 def model_path(name: str | Path) -> Path:
     """Find a model file by the word ``pretrained``, by its run folder or by its path.
 
+    ``kvae``, the name of its preset, stands for it too where there is nothing of that name.
+
     Raises
     ------
     KvaeError
         Where there is none.
     """
-    path = _FILE if str(name) == PRETRAINED else Path(name)
+    path = Path(name)
     if path.is_dir():
         path = path / "model.safetensors"
+    if str(name) == PRETRAINED or (str(name) in _NAMES and not path.is_file()):
+        path = _FILE
     if not path.is_file():
         raise KvaeError(f"{name}: no model there: give a run, a model file, or {PRETRAINED}")
     return path

@@ -60,8 +60,8 @@ def train(
     ----------
     features
         A feature file; sequence files and folders, which are kept in memory at two
-        bits a base while rows are computed from them; or an object with rows such
-        as a `kvae.FeatureStore`.
+        bits a base while rows are computed from them; an object with rows such as a
+        `kvae.FeatureStore`; or an array of rows.
     output
         Folder for the run; see `kvae.run_folder` for what it will hold.
     preset
