@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -22,7 +23,7 @@ from kvae.model.files import model_fingerprint
 from kvae.training.run import train
 from small import MemoryStore, make_layout, make_store, small_run
 
-SUFFIXES = [".arrow", ".parquet", ".npz", ".tsv", ".tsv.gz"]
+SUFFIXES = [".arrow", ".parquet", ".npz", ".tsv", ".tsv.gz", ".h5ad"]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,10 @@ def read(path: Path, name: str = "latent") -> tuple[Any, dict[str, list[Any]]]:
         with np.load(path) as file:
             columns = {key: file[key].tolist() for key in ("id", "source", "start", "length")}
             return file[name], columns
+    if path.suffix == ".h5ad":
+        data = anndata.read_h5ad(path)
+        columns = {key: data.obs[key].tolist() for key in ("id", "source", "start", "length")}
+        return data.obsm["X_kvae" if name == "latent" else f"X_kvae_{name}"], columns
     if ".tsv" in path.name:
         options = pa.csv.ParseOptions(delimiter="\t")
         table = pa.csv.read_csv(path, parse_options=options)

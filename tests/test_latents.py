@@ -14,7 +14,7 @@ from kvae.errors import KvaeError
 from kvae.latents import read_latents
 from latent_files import write_latents
 
-SUFFIXES = [".arrow", ".parquet", ".npz", ".tsv", ".tsv.gz"]
+SUFFIXES = [".arrow", ".parquet", ".npz", ".tsv", ".tsv.gz", ".h5ad"]
 N, WIDTH = 37, 5
 VECTORS = np.random.default_rng(0).normal(size=(N, WIDTH)).astype(np.float32)
 LOGVAR = np.random.default_rng(1).normal(size=(N, WIDTH)).astype(np.float32)
@@ -63,7 +63,7 @@ def test_a_file_cut_anywhere_is_one_line(tmp_path: Path, suffix: str) -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", [".arrow", ".parquet", ".npz"])
+@pytest.mark.parametrize("suffix", [".arrow", ".parquet", ".npz", ".h5ad"])
 def test_flipped_bits_are_found_or_harmless(tmp_path: Path, suffix: str) -> None:
     path = write_latents(tmp_path / f"latent{suffix}", VECTORS, ids=IDS)
     whole = path.read_bytes()

@@ -116,7 +116,8 @@ def encode(
         run were, and whose rows are computed without being stored; an object with
         rows such as a `kvae.FeatureStore`; or an array of rows.
     output
-        File to write: ``.arrow``, ``.parquet``, ``.npz``, ``.tsv`` or ``.tsv.gz``.
+        File to write: ``.arrow``, ``.parquet``, ``.npz``, ``.h5ad``, ``.tsv`` or
+        ``.tsv.gz``.
         It holds ``id``, ``source``, ``start``, ``end``, ``length`` and ``latent``
         of every row, in the order of the features. Memory stays bounded.
     with_logvar

@@ -227,7 +227,7 @@ def input_files(features: Features) -> list[Path]:
         found = [Path(path) for path in features]
     else:
         # Of rows in memory, the path says what they are called, not what they are.
-        path = Path(str(features.path))
+        path = Path(str(getattr(features, "path", "array")))
         found = [path] if path.is_file() and is_feature_file(path) else []
     return found if all(path.is_file() or path.is_dir() for path in found) else []
 

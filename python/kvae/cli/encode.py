@@ -31,7 +31,7 @@ def encode(
             "--output",
             "-o",
             help="File to write; the format is that of its suffix: .arrow, .parquet, .npz, "
-            ".tsv or .tsv.gz.",
+            ".h5ad, .tsv or .tsv.gz.",
             rich_help_panel=OUTPUT,
         ),
     ] = Path("latent.arrow"),

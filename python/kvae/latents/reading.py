@@ -20,6 +20,9 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
+from kvae.h5ad import read_facts, read_frame
+from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
+from kvae.optional import require
 
 __all__ = ["Latents", "read_latents"]
 
@@ -43,6 +46,7 @@ _DAMAGE = (
     MemoryError,
     OverflowError,
     SyntaxError,
+    AttributeError,
 )
 
 
@@ -190,6 +194,22 @@ def _npz(path: Path) -> Latents:
     return _assemble(path, columns, matrices, facts)
 
 
+def _h5ad(path: Path) -> Latents:
+    h5py = require("h5py", "anndata", "an .h5ad file")
+    with h5py.File(path, "r") as file:
+        if LATENT_KEY not in file:
+            raise KvaeError(
+                f"{path}: is not a file of latents (no {LATENT_KEY}): make one with kvae encode"
+            )
+        matrices = {"latent": file[LATENT_KEY][:]}
+        if LOGVAR_KEY in file:
+            matrices["logvar"] = file[LOGVAR_KEY][:]
+        found = read_frame(file["obs"])
+        facts = read_facts(file["uns/kvae"]) if "uns/kvae" in file else {}
+    columns = {name: pa.chunked_array([found[name]]) for name in (*_TEXT, *_PLACE)}
+    return _assemble(path, columns, matrices, facts)
+
+
 def _from_table(path: Path, table: pa.Table) -> Latents:
     """Take the columns by their names; files that other tools have rewritten will do."""
     missing = {*_TEXT, *_PLACE, "latent"} - {*table.column_names}
@@ -268,4 +288,5 @@ _READERS: dict[str, Callable[[Path], Latents]] = {
     ".npz": _npz,
     ".tsv": _table,
     ".tsv.gz": _table,
+    ".h5ad": _h5ad,
 }

@@ -7,9 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["LATENT_FORMAT", "latent_schema"]
+__all__ = ["LATENT_FORMAT", "LATENT_KEY", "LOGVAR_KEY", "latent_schema"]
 
 LATENT_FORMAT = "kvae-latent-1"
+# Where the vectors stand in an AnnData file.
+LATENT_KEY = "obsm/X_kvae"
+LOGVAR_KEY = "obsm/X_kvae_logvar"
 
 
 def latent_schema(n_latent: int, facts: dict[str, Any], *, with_logvar: bool) -> pa.Schema:

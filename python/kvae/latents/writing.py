@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import shutil
-import tempfile
-import zipfile
+import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -15,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
-from numpy.lib import format as npy
 
 from kvae.errors import KvaeError
+from kvae.h5ad import H5adFile, row_names
+from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
+from kvae.npz import NpzFile
 
 __all__ = ["LatentWriter", "latent_format"]
 
@@ -95,60 +95,50 @@ def _gzip_table(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
         yield _TableWriter(sink, schema)
 
 
-class _NpzWriter:
-    """numpy's archive; the matrices go through a file so that memory stays bounded."""
+class _MatrixWriter:
+    """Vectors as matrices that grow in a file, and all other columns at the end."""
 
-    def __init__(self, schema: pa.Schema, spools: dict[str, IO[bytes]]) -> None:
-        self._spools = spools
-        self._facts = schema.metadata[b"kvae"].decode()
-        self._width = {field.name: field.type.list_size for field in schema if field.name in spools}
-        self._rows = 0
+    def __init__(self, schema: pa.Schema, file: NpzFile | H5adFile, names: dict[str, str]) -> None:
+        self._file = file
+        self._names = {name: names[name] for name in schema.names if name in names}
         self._columns: dict[str, list[Any]] = {
-            field.name: [] for field in schema if field.name not in spools
+            field.name: [] for field in schema if field.name not in names
         }
+        for name, place in self._names.items():
+            file.begin(place, schema.field(name).type.list_size, np.float32)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._rows += len(batch)
-        for name, spool in self._spools.items():
-            spool.write(_matrix(batch.column(name)).astype("<f4").tobytes())
+        for name, place in self._names.items():
+            self._file.append(place, _matrix(batch.column(name)))
         for name, chunks in self._columns.items():
             chunks.append(batch.column(name))
 
-    def finish(self, path: Path) -> None:
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, spool in self._spools.items():
-                shape = (self._rows, self._width[name])
-                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                with _member(archive, name) as member:
-                    npy.write_array_header_2_0(member, header)
-                    spool.seek(0)
-                    shutil.copyfileobj(spool, member, 1 << 20)
-            for name, chunks in self._columns.items():
-                values = pa.chunked_array(chunks).to_numpy()
-                if values.dtype == object:
-                    values = values.astype(str)
-                with _member(archive, name) as member:
-                    npy.write_array(member, values, allow_pickle=False)
-            with _member(archive, "kvae") as member:
-                npy.write_array(member, np.array(self._facts), allow_pickle=False)
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    """Open a member without a time stamp: the same latents give the same bytes."""
-    return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
+    def columns(self, schema: pa.Schema) -> dict[str, Any]:
+        return {
+            name: pa.chunked_array(chunks, type=schema.field(name).type)
+            for name, chunks in self._columns.items()
+        }
 
 
 @contextmanager
 def _npz(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
-    with ExitStack() as stack:
-        spools: dict[str, IO[bytes]] = {
-            field.name: stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
-            for field in schema
-            if pa.types.is_fixed_size_list(field.type)
-        }
-        writer = _NpzWriter(schema, spools)
+    with NpzFile(path) as file:
+        writer = _MatrixWriter(schema, file, {"latent": "latent", "logvar": "logvar"})
         yield writer
-        writer.finish(path)
+        for name, column in writer.columns(schema).items():
+            file.put(name, column.to_numpy())
+        file.put("kvae", np.array(schema.metadata[b"kvae"].decode()))
+
+
+@contextmanager
+def _h5ad(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
+    with H5adFile(path) as file:
+        writer = _MatrixWriter(schema, file, {"latent": LATENT_KEY, "logvar": LOGVAR_KEY})
+        yield writer
+        columns = writer.columns(schema)
+        file.frame("obs", row_names(columns), columns)
+        file.frame("var", [], {})
+        file.facts({"kvae": json.loads(schema.metadata[b"kvae"])})
 
 
 def _matrix(column: Any) -> Any:
@@ -163,6 +153,7 @@ _FORMATS: dict[str, _Open] = {
     ".npz": _npz,
     ".tsv": _table,
     ".tsv.gz": _gzip_table,
+    ".h5ad": _h5ad,
 }
 
 
