@@ -10,6 +10,7 @@
 
 pub mod arrow;
 pub mod canonical;
+mod checksums;
 pub mod count;
 pub mod dna;
 pub mod error;

@@ -6,9 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::checksums::{CHUNK, sum};
 use crate::large::zeros;
 
-/// Bytes in a piece.
+/// Bytes in a piece: whole chunks, each of which has a checksum.
 const PIECE: usize = 1 << 24;
 
 /// What the address and the size of a direct write are multiples of. Disks
@@ -31,6 +32,8 @@ pub(crate) struct OutputFile {
     filled: usize,
     written: u64,
     reserved: u64,
+    /// Checksums of the full chunks.
+    sums: Vec<u64>,
     /// Full pieces that no one has taken yet.
     pieces: Vec<Piece>,
     /// Buffers of pieces that were written.
@@ -46,6 +49,7 @@ impl OutputFile {
             filled: 0,
             written: 0,
             reserved: 0,
+            sums: Vec::new(),
             pieces: Vec::new(),
             spare: Arc::default(),
         })
@@ -61,15 +65,32 @@ impl OutputFile {
         for part in parts {
             let mut rest = &part[..];
             while !rest.is_empty() {
-                let (now, later) = rest.split_at(rest.len().min(PIECE - self.filled));
+                let room = CHUNK - self.filled % CHUNK;
+                let (now, later) = rest.split_at(rest.len().min(room));
                 self.buffer.bytes()[self.filled..][..now.len()].copy_from_slice(now);
                 self.filled += now.len();
                 rest = later;
+                if now.len() == room {
+                    // While the copy is in the nearest caches.
+                    let start = self.filled - CHUNK;
+                    self.sums.push(sum(&self.buffer.bytes()[start..][..CHUNK]));
+                }
                 if self.filled == PIECE {
                     self.close_piece();
                 }
             }
         }
+    }
+
+    /// Checksums of all that was put so far, one per chunk.
+    pub(crate) fn sums(&mut self) -> Vec<u64> {
+        let mut sums = self.sums.clone();
+        let begun = self.filled % CHUNK;
+        if begun > 0 {
+            let start = self.filled - begun;
+            sums.push(sum(&self.buffer.bytes()[start..][..begun]));
+        }
+        sums
     }
 
     /// The pieces that have become full; each is to be written before the file

@@ -1,8 +1,10 @@
-//! Rows of a feature file, gathered from anywhere in it by several threads.
+//! Rows of feature files, gathered from anywhere in them by several threads.
 //!
 //! Rows are read, not mapped: reading takes just the bytes of a row from the
 //! disk, and a file that is cut short meanwhile is an error and not the end of
-//! the process. Whoever knows the file's framing says where its rows are.
+//! the process. Whoever knows the files' framing says where their rows are.
+//! Several files are one: the bytes of each are numbered on from those of the
+//! one before.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -13,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytemuck::{Pod, cast_slice_mut};
 
+use crate::checksums::Checksums;
 use crate::count::Counter;
 use crate::error::{Error, Result};
 use crate::features::RowBuilder;
@@ -21,11 +24,21 @@ use crate::memory::fill;
 use crate::packed::{self, Gap};
 use crate::simd::Backend;
 
-/// A file that rows are read from.
+/// Files that rows are read from.
 #[derive(Debug)]
 pub struct RowFile {
+    /// In the order of their rows.
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
     path: PathBuf,
     file: File,
+    /// The number of its first byte.
+    base: u64,
+    /// Nothing where the file has none, or is read as it is.
+    checksums: Option<Checksums>,
 }
 
 /// Where the counts of a row are, all of one k.
@@ -64,13 +77,60 @@ pub struct Stretch {
 }
 
 impl RowFile {
-    /// Opens the file at `path`.
+    /// Opens files; what is read of them is checked if `verify` is set and they
+    /// have checksums.
     ///
     /// # Errors
-    /// If it cannot be opened.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io(path, error))?;
-        Ok(Self { path: path.to_path_buf(), file })
+    /// If one cannot be opened, or its checksums are damaged.
+    pub fn open<P: AsRef<Path>>(paths: &[P], verify: bool) -> Result<Self> {
+        let mut base = 0;
+        let mut members = Vec::with_capacity(paths.len());
+        for path in paths {
+            let path = path.as_ref();
+            let file = File::open(path).map_err(|error| Error::io(path, error))?;
+            let size = file.metadata().map_err(|error| Error::io(path, error))?.len();
+            let checksums = if verify { Checksums::open(&file, path)? } else { None };
+            members.push(Member { path: path.to_path_buf(), file, base, checksums });
+            base += size;
+        }
+        Ok(Self { members })
+    }
+
+    /// The number of each file's first byte.
+    pub fn bases(&self) -> Vec<u64> {
+        self.members.iter().map(|member| member.base).collect()
+    }
+
+    /// A sum of each whole file; nothing where there is none, or it is not used.
+    pub fn digests(&self) -> Vec<Option<u64>> {
+        let digest = |member: &Member| member.checksums.as_ref().map(Checksums::digest);
+        self.members.iter().map(digest).collect()
+    }
+
+    /// Makes sure that `length` bytes from `offset` on are those that were
+    /// written, where that can be told.
+    ///
+    /// # Errors
+    /// If they are not, or the file cannot be read.
+    pub fn verify(&self, offset: u64, length: u64) -> Result<()> {
+        self.member(offset).map_or(Ok(()), |member| member.verify(offset - member.base, length))
+    }
+
+    /// The same for what describes a record batch of one of the files.
+    ///
+    /// # Errors
+    /// Those of [`RowFile::verify`].
+    pub fn verify_message(&self, file: usize, batch: usize) -> Result<()> {
+        let Some(Member { path, file, checksums: Some(checksums), .. }) = self.members.get(file)
+        else {
+            return Ok(());
+        };
+        checksums.check_message(file, path, batch)
+    }
+
+    fn member(&self, offset: u64) -> Option<&Member> {
+        let next = self.members.partition_point(|member| member.base <= offset);
+        self.members[..next].last()
     }
 
     /// Copies the rows of floats that begin at `offsets`, one after the other.
@@ -174,9 +234,24 @@ impl RowFile {
     }
 
     fn read<T: Pod>(&self, offset: u64, values: &mut [T]) -> Result<()> {
-        self.file
-            .read_exact_at(cast_slice_mut(values), offset)
-            .map_err(|error| Error::io(&self.path, error))
+        let bytes = cast_slice_mut(values);
+        let Some(member) = self.member(offset) else {
+            return Err(Error::Argument("there is no file to read rows from".into()));
+        };
+        let offset = offset - member.base;
+        member.verify(offset, bytes.len() as u64)?;
+        member.file.read_exact_at(bytes, offset).map_err(|error| Error::io(&member.path, error))
+    }
+}
+
+impl Member {
+    fn verify(&self, offset: u64, length: u64) -> Result<()> {
+        match &self.checksums {
+            Some(checksums) => {
+                checksums.check(&self.file, &self.path, offset..offset.saturating_add(length))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -208,7 +283,7 @@ mod tests {
     fn file_of(bytes: &[u8]) -> (tempfile::NamedTempFile, RowFile) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        let rows = RowFile::open(file.path()).unwrap();
+        let rows = RowFile::open(&[file.path()], true).unwrap();
         (file, rows)
     }
 

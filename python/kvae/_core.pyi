@@ -22,11 +22,21 @@ class _Summary(TypedDict):
 
 class RowFile:
     def __init__(
-        self, path: str | PathLike[str], ks: Sequence[int], threads: int | None = None
+        self,
+        paths: Sequence[str | PathLike[str]],
+        threads: int | None = None,
+        verify: bool = True,
     ) -> None: ...
+    @property
+    def bases(self) -> list[int]: ...
+    @property
+    def digests(self) -> list[str | None]: ...
+    def verify(self, offset: int, length: int) -> None: ...
+    def verify_message(self, file: int, batch: int) -> None: ...
     def log_rows(self, offsets: NDArray[np.uint64], out: NDArray[np.float32]) -> None: ...
     def counted_rows(
         self,
+        ks: Sequence[int],
         lengths: NDArray[np.uint64],
         gc: NDArray[np.float32],
         blocks: Sequence[tuple[int, int, NDArray[np.uint64], NDArray[np.uint64]]],
@@ -34,6 +44,7 @@ class RowFile:
     ) -> None: ...
     def packed_rows(
         self,
+        ks: Sequence[int],
         offsets: NDArray[np.uint64],
         starts: NDArray[np.uint64],
         ends: NDArray[np.uint64],

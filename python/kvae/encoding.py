@@ -57,6 +57,7 @@ def encode(
     batch_size: int = ...,
     device: str = ...,
     threads: int | None = ...,
+    verify: bool = ...,
     force: bool = ...,
     progress: Progress | None = ...,
 ) -> Matrix: ...
@@ -72,6 +73,7 @@ def encode(
     batch_size: int = ...,
     device: str = ...,
     threads: int | None = ...,
+    verify: bool = ...,
     force: bool = ...,
     progress: Progress | None = ...,
 ) -> tuple[Matrix, Matrix]: ...
@@ -87,6 +89,7 @@ def encode(
     batch_size: int = ...,
     device: str = ...,
     threads: int | None = ...,
+    verify: bool = ...,
     force: bool = ...,
     progress: Progress | None = ...,
 ) -> Encoded: ...
@@ -101,6 +104,7 @@ def encode(
     batch_size: int = defaults.ENCODE_BATCH_SIZE,
     device: str = "auto",
     threads: int | None = None,
+    verify: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Matrix | tuple[Matrix, Matrix] | Encoded:
@@ -129,6 +133,8 @@ def encode(
         where it is with ``auto``, and is moved otherwise.
     threads
         CPU threads, all that are available where omitted.
+    verify
+        Hold what is read of a feature file against its checksums.
     force
         Replace an existing output.
     progress
@@ -150,7 +156,9 @@ def encode(
     progress = progress or Progress()
     if batch_size < 1:
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
-    model, source = open_model_and_rows(run, features, device=device, threads=threads)
+    model, source = open_model_and_rows(
+        run, features, device=device, threads=threads, verify=verify
+    )
     with torch_threads(threads), evaluating(model):
         batches = _posteriors(model, source, batch_size, progress)
         if output is not None:
@@ -164,20 +172,27 @@ def encode(
 
 
 def open_model_and_rows(
-    run: str | Path | KmerVAE, features: Features, *, device: str, threads: int | None
+    run: str | Path | KmerVAE,
+    features: Features,
+    *,
+    device: str,
+    threads: int | None,
+    verify: bool = True,
 ) -> tuple[KmerVAE, RowSource]:
     """Open rows that fit a model, and the model, on the device that computes.
 
     The parameters are those of `encode`, and so are the errors.
     """
     if isinstance(run, KmerVAE):
-        source = open_rows(features, k=run.layout.ks, threads=threads, layout=run.layout)
+        source = open_rows(
+            features, k=run.layout.ks, threads=threads, layout=run.layout, verify=verify
+        )
         check_layout(run.layout.fingerprint, source.layout, str(source.path))
         return (run if device == "auto" else run.to(resolve_device(device))), source
     torch_device = resolve_device(device)
     folder = RunFolder(run_or_pretrained(run))
     k, cutting = _kind_of_rows(folder)
-    source = open_rows(features, k=k, cutting=cutting, threads=threads)
+    source = open_rows(features, k=k, cutting=cutting, threads=threads, verify=verify)
     return folder.load_model(source.layout).to(torch_device), source
 
 

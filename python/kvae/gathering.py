@@ -1,4 +1,4 @@
-"""Rows from anywhere in a feature file, whatever it keeps of them.
+"""Rows from anywhere in feature files, whatever they keep of them.
 
 Each class here knows where one kind of store has what it keeps, as arrays over
 all rows, and has `kvae._core` read it from there: by several threads, and
@@ -22,13 +22,15 @@ __all__ = ["GATHERERS", "Gatherer"]
 Indices = NDArray[np.int64]
 Offsets = NDArray[np.uint64]
 Rows = NDArray[np.float32]
+# For every batch what its addresses are counted from, as `kvae._core.RowFile` counts.
+Origins = Sequence[int]
 
 
 class Gatherer(Protocol):
     """Gives log-space rows by their positions in the file."""
 
     def __init__(
-        self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], address: int
+        self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], origins: Origins
     ) -> None: ...
 
     def rows(self, indices: Indices, out: Rows) -> None:
@@ -38,12 +40,13 @@ class Gatherer(Protocol):
 class _Matrix:
     """Where a column of fixed-size lists has the list of each row."""
 
-    def __init__(self, batches: Sequence[Any], name: str, address: int) -> None:
+    def __init__(self, batches: Sequence[Any], name: str, origins: Origins) -> None:
         views = [matrix(batch, name) for batch in batches]
         self.item_size = views[0].itemsize
         self._row_size = views[0].strides[0]
         self._starts = np.cumsum([0, *map(len, views)])
-        self._first = np.array([view.ctypes.data - address for view in views], dtype=np.int64)
+        first = [view.ctypes.data - origin for view, origin in zip(views, origins, strict=True)]
+        self._first = np.array(first, dtype=np.int64)
 
     def offsets(self, indices: Indices) -> Offsets:
         """Bytes from the start of the file."""
@@ -61,10 +64,10 @@ class LogGatherer:
     """From log-space rows: a copy."""
 
     def __init__(
-        self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], address: int
+        self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], origins: Origins
     ) -> None:
         self._file = file
-        self._features = _Matrix(batches, "features", address)
+        self._features = _Matrix(batches, "features", origins)
 
     def rows(self, indices: Indices, out: Rows) -> None:
         """Copy rows."""
@@ -75,10 +78,10 @@ class CountGatherer:
     """From counts."""
 
     def __init__(
-        self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], address: int
+        self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], origins: Origins
     ) -> None:
-        self._file = file
-        self._counts = {k: _Matrix(batches, f"k{k}", address) for k in layout.ks}
+        self._file, self._ks = file, layout.ks
+        self._counts = {k: _Matrix(batches, f"k{k}", origins) for k in layout.ks}
         self._totals = {k: _whole(batches, f"n{k}") for k in layout.ks}
         self._lengths = _whole(batches, "length")
         self._gc = _whole(batches, "gc")
@@ -89,7 +92,8 @@ class CountGatherer:
             (k, counts.item_size, counts.offsets(indices), self._totals[k][indices])
             for k, counts in self._counts.items()
         ]
-        self._file.counted_rows(self._lengths[indices], self._gc[indices], blocks, out)
+        lengths, gc = self._lengths[indices], self._gc[indices]
+        self._file.counted_rows(self._ks, lengths, gc, blocks, out)
 
 
 class PackedGatherer:
@@ -106,15 +110,16 @@ class PackedGatherer:
     """
 
     def __init__(
-        self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], address: int
+        self, file: _core.RowFile, layout: Layout, batches: Sequence[Any], origins: Origins
     ) -> None:
-        self._file = file
+        self._file, self._ks = file, layout.ks
         self._sequences = [batch.column("sequence") for batch in batches]
+        self._origins = origins
         self.lengths = _whole(batches, "length")
         self._offsets = np.concatenate(
             [
-                (binary_offsets(column)[:-1] + column.buffers()[2].address - address)
-                for column in self._sequences
+                (binary_offsets(column)[:-1] + column.buffers()[2].address - origin)
+                for column, origin in zip(self._sequences, origins, strict=True)
             ]
         ).astype(np.uint64)
         gaps = [batch.column("invalid") for batch in batches]
@@ -137,6 +142,7 @@ class PackedGatherer:
         of_rows = np.repeat(self.first_gap[indices] - bounds[:-1], counts)
         gaps = of_rows + np.arange(bounds[-1])
         self._file.packed_rows(
+            self._ks,
             self._offsets[indices],
             starts,
             ends,
@@ -155,7 +161,9 @@ class PackedGatherer:
     def packed_bytes(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """All packed sequences one after the other, and where each begins."""
         parts, starts, end = [], [], 0
-        for column in self._sequences:
+        for column, origin in zip(self._sequences, self._origins, strict=True):
+            data = column.buffers()[2]
+            self._file.verify(data.address - origin, data.size)
             offsets = binary_offsets(column)
             data = np.frombuffer(column.buffers()[2], dtype=np.uint8)
             parts.append(data[offsets[0] : offsets[-1]])

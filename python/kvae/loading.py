@@ -240,6 +240,7 @@ def open_rows(
     seed: int = 0,
     threads: int | None = None,
     layout: Layout | None = None,
+    verify: bool = True,
 ) -> RowSource:
     """Open what rows come from; an object with rows is returned as it is.
 
@@ -258,6 +259,8 @@ def open_rows(
         To read sequences and gather rows with.
     layout
         Of the rows of an array, that with the blocks ``k`` where omitted.
+    verify
+        Hold what is read of a feature file against its checksums.
 
     Raises
     ------
@@ -283,7 +286,7 @@ def open_rows(
                 f"{paths[0]}: windows are drawn from sequences, and a feature file holds rows: "
                 "give sequence files, or leave --resample out"
             )
-        return FeatureStore(paths[0], threads=threads)
+        return FeatureStore(paths[0], threads=threads, verify=verify)
     window, min_length = cutting.window, cutting.min_length
     if cutting.resample:
         return open_resampled(

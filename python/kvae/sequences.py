@@ -89,7 +89,9 @@ def open_sequences(
             threads,
             progress,
         )
-        return FeatureStore(path, name=paths[0] if paths else None, threads=threads)
+        name = paths[0] if paths else None
+        # Nothing happens to what no disk has held.
+        return FeatureStore(path, name=name, threads=threads, verify=False)
 
 
 def pack_sequences(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +15,10 @@ from numpy.typing import NDArray
 from kvae import _core
 from kvae.errors import KvaeError
 from kvae.gathering import GATHERERS, Gatherer, PackedGatherer
-from kvae.layout import Layout
-from kvae.stored_rows import STORES, StoredRows, matrix, sequences
+from kvae.mapped_file import MappedFile, check_readable
+from kvae.stored_rows import matrix, sequences
 
 __all__ = ["FeatureStore"]
-
-FORMAT_VERSION = 1
-
-_COLUMNS: dict[str, Callable[[Any], bool]] = {
-    "id": pa.types.is_string,
-    "source": lambda type_: (
-        pa.types.is_dictionary(type_)
-        and pa.types.is_int32(type_.index_type)
-        and pa.types.is_string(type_.value_type)
-    ),
-    "start": pa.types.is_uint64,
-    "end": pa.types.is_uint64,
-    "length": pa.types.is_uint64,
-    "gc": pa.types.is_float32,
-}
-_RUN = pa.struct([pa.field("start", pa.uint32(), False), pa.field("length", pa.uint32(), False)])
-_SEQUENCE_COLUMNS: dict[str, Callable[[Any], bool]] = {
-    "sequence": pa.types.is_large_binary,
-    "invalid": lambda type_: pa.types.is_list(type_) and type_.value_type == _RUN,
-}
-
-
-def _is_list(type_: Any, width: int, types: tuple[str, ...]) -> bool:
-    is_list = pa.types.is_fixed_size_list(type_)
-    return is_list and type_.list_size == width and str(type_.value_type) in types
 
 
 class FeatureStore:
@@ -62,6 +36,9 @@ class FeatureStore:
         What messages call it, and what its `path` says; the path where omitted.
     threads
         To gather rows with; all CPUs that this process may use, by default.
+    verify
+        Hold what is read against the checksums in the file, each part of it once.
+        Files that kvae wrote before it wrote checksums are read as they are.
 
     Raises
     ------
@@ -81,104 +58,41 @@ class FeatureStore:
         *,
         name: str | os.PathLike[str] | None = None,
         threads: int | None = None,
+        verify: bool = True,
     ) -> None:
         self.path = Path(path if name is None else name)
-        self._check_readable(Path(path))
-        try:
-            with pa.memory_map(os.fspath(path)) as source:
-                reader = pa.ipc.open_file(source)
-                self._schema = reader.schema
-                self.metadata = self._read_metadata()
-                self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-                source.seek(0)
-                self._address = source.read_buffer(source.size()).address
-        except OSError as error:
-            # Arrow reports truncation as an operating system's error too.
-            reason = error.strerror or "is not a whole Arrow file: featurize again"
-            raise self._error(reason) from error
-        except (pa.ArrowException, ValueError, SystemError) as error:
-            # What Arrow raises for damaged metadata is not one family.
-            detail = str(error).splitlines()[0] if str(error) else "unreadable"
-            raise self._error(f"is not a whole Arrow file ({detail}): featurize again") from error
-        self.layout = self._read_layout()
+        check_readable(Path(path), self.path)
+        # Opened now: the path may lead to another file later.
+        self._file = _core.RowFile([path], threads, verify)
+        self._members = [MappedFile(Path(path), self.path)]
+        first = self._members[0]
+        self._schema, self.metadata, self.layout = first.schema, first.metadata, first.layout
+        # Of every batch: the batch, its file, its number there, what addresses count from.
+        self._batches = [batch for member in self._members for batch in member.batches]
+        places = [(i, j) for i, file in enumerate(self._members) for j in range(len(file.batches))]
+        self._places = places
+        origins = [
+            file.address - base for file, base in zip(self._members, self._file.bases, strict=True)
+        ]
+        self._origins = [origins[i] for i, _ in places]
+        self._verifies = any(digest is not None for digest in self._file.digests)
         self._is_valid = [False] * len(self._batches)
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         if len(self) == 0:
             raise self._error("has no rows: featurize again")
-        self._stored = self._open_rows()
-        # Opened now: the path may lead to another file later.
-        self._file = _core.RowFile(path, self.layout.ks, threads)
-
-    def _check_readable(self, path: Path) -> None:
-        """Let the operating system say what is wrong, which Arrow words for programmers."""
-        try:
-            with path.open("rb"):
-                pass
-        except FileNotFoundError as error:
-            raise self._error("no such file: make it with kvae featurize") from error
-        except OSError as error:
-            raise self._error((error.strerror or "cannot be read").lower()) from error
 
     def _error(self, message: str) -> KvaeError:
         return KvaeError(f"{self.path}: {message}")
 
-    def _read_metadata(self) -> dict[str, Any]:
-        text = (self._schema.metadata or {}).get(b"kvae")
-        if text is None:
-            raise self._error("is an Arrow file, but not one of kvae's: use kvae featurize")
-        try:
-            metadata = json.loads(text)
-            version = metadata["format"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise self._error("has unreadable metadata: featurize again") from error
-        if version != FORMAT_VERSION:
-            raise self._error(
-                f"has format version {version}, and this kvae reads {FORMAT_VERSION}:"
-                " featurize again, or use the kvae that wrote it"
-            )
-        return dict(metadata)
-
-    def _read_layout(self) -> Layout:
-        try:
-            stated = Layout.from_dict(self.metadata["layout"])
-            known = Layout.from_ks(stated.ks)
-        except (KeyError, TypeError, ValueError, OverflowError, KvaeError) as error:
-            raise self._error("has an unreadable layout: featurize again") from error
-        if stated != known:
-            raise self._error(
-                f"has rows of layout {stated.fingerprint}, and this kvae makes"
-                f" {known.fingerprint} of the same k: featurize again"
-            )
-        return known
-
-    def _open_rows(self) -> StoredRows:
-        """Choose how rows are read, and make sure that what it needs is there."""
-        kind = str(self.metadata.get("store"))
-        if kind not in STORES:
-            raise self._error(f"has a store of kind '{kind}', which this kvae cannot read")
-        stored = STORES[kind](self.layout)
-        for name, (width, types) in stored.columns().items():
-            self._require(name, partial(_is_list, width=width, types=types))
-        counts = {f"n{k}": pa.types.is_uint64 for k in self.layout.ks}
-        for name, is_right in {**_COLUMNS, **counts}.items():
-            self._require(name, is_right)
-        if kind == "packed" or "sequence" in self._schema.names:
-            for name, is_right in _SEQUENCE_COLUMNS.items():
-                self._require(name, is_right)
-        return stored
-
-    def _require(self, name: str, is_right: Callable[[Any], bool]) -> None:
-        if name not in self._schema.names:
-            raise self._error(f"has no column {name}: featurize again")
-        type_ = self._schema.field(name).type
-        if not is_right(type_):
-            raise self._error(f"has a column {name} of type {type_}: featurize again")
-
     def _batch(self, i: int) -> Any:
-        """Get a record batch; the first time, make sure that nothing in it points outside."""
+        """Get a record batch; the first time, make sure that nothing in it points outside.
+
+        Its large columns are verified by whoever reads them.
+        """
         batch = self._batches[i]
         if not self._is_valid[i]:
             try:
+                self._file.verify_message(*self._places[i])
                 batch.validate()
                 # The contents of all columns but the large ones, which hold
                 # nothing that could point anywhere.
@@ -187,11 +101,28 @@ class FeatureStore:
                     for name, column in zip(batch.schema.names, batch.columns, strict=True)
                     if not pa.types.is_fixed_size_list(column.type)
                 ]
+                for name in small:
+                    self._verify(i, name, 2 if name == "sequence" else None)
                 batch.select(small).validate(full=True)
             except pa.ArrowInvalid as error:
                 detail = str(error).splitlines()[0]
                 raise self._error(f"is damaged ({detail}): featurize again") from error
             self._is_valid[i] = True
+        return batch
+
+    def _verify(self, i: int, name: str, n_buffers: int | None = None) -> None:
+        """Hold buffers of a batch's column against the file's checksums."""
+        if not self._verifies:
+            return
+        for buffer in self._batches[i].column(name).buffers()[:n_buffers]:
+            if buffer is not None and buffer.size:
+                self._file.verify(buffer.address - self._origins[i], buffer.size)
+
+    def _large(self, i: int, *names: str) -> Any:
+        """Get a record batch some of whose large columns will be read."""
+        batch = self._batch(i)
+        for name in names:
+            self._verify(i, name)
         return batch
 
     def __len__(self) -> int:
@@ -228,7 +159,7 @@ class FeatureStore:
         """
         if self.kind != "log":
             raise self._error(f"keeps {self.kind} and no features to view: use rows()")
-        return matrix(self._batch(i), "features")
+        return matrix(self._large(i, "features"), "features")
 
     def rows(
         self, indices: NDArray[np.int64], out: NDArray[np.float32] | None = None
@@ -307,13 +238,13 @@ class FeatureStore:
         if isinstance(self._gatherer, PackedGatherer):
             return self._gatherer
         batches = [self._batch(i) for i in range(self.n_batches)]
-        return PackedGatherer(self._file, self.layout, batches, self._address)
+        return PackedGatherer(self._file, self.layout, batches, self._origins)
 
     @cached_property
     def _gatherer(self) -> Gatherer:
         """What reads rows: made when it is first needed, for it looks at all batches."""
         batches = [self._batch(i) for i in range(self.n_batches)]
-        return GATHERERS[self.kind](self._file, self.layout, batches, self._address)
+        return GATHERERS[self.kind](self._file, self.layout, batches, self._origins)
 
     def _checked(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         indices = np.asarray(indices, dtype=np.int64)
@@ -347,8 +278,10 @@ class FeatureStore:
         """
         size = self.layout.block(f"{k}-mers").size
         out = np.empty((len(indices), size), dtype=np.uint32)
-        for batch, here, positions in self._locate(indices):
-            out[here] = self._stored.counts(batch, positions, k)
+        stored = self._members[0].stored
+        names = stored.reads(k, has_sequences=self.has_sequences)
+        for batch, here, positions in self._locate(indices, names):
+            out[here] = stored.counts(batch, positions, k)
         return out
 
     def sequences(self, indices: NDArray[np.int64]) -> list[bytes]:
@@ -364,20 +297,23 @@ class FeatureStore:
         if "sequence" not in self._schema.names:
             raise KeyError("sequence")
         found: list[bytes] = [b""] * len(indices)
-        for batch, here, positions in self._locate(indices):
+        for batch, here, positions in self._locate(indices, ["sequence"]):
             for i, letters in zip(here.tolist(), sequences(batch, positions), strict=True):
                 found[i] = letters
         return found
 
     def _locate(
-        self, indices: NDArray[np.int64]
+        self, indices: NDArray[np.int64], names: Sequence[str]
     ) -> Iterator[tuple[Any, NDArray[np.int64], NDArray[np.int64]]]:
-        """Give each batch, which of `indices` it holds, and where it holds them."""
+        """Give each batch, which of `indices` it holds, and where it holds them.
+
+        The named columns of the batch will be read.
+        """
         indices = self._checked(indices)
         batches = np.searchsorted(self._starts, indices, side="right") - 1
         for batch in np.unique(batches):
             here = np.flatnonzero(batches == batch)
-            yield self._batch(int(batch)), here, indices[here] - self._starts[batch]
+            yield self._large(int(batch), *names), here, indices[here] - self._starts[batch]
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Get any column of the file, as Arrow, without a copy.
@@ -389,7 +325,7 @@ class FeatureStore:
         """
         if name not in self._schema.names:
             raise KeyError(name)
-        columns = [self._batch(i).column(name) for i in range(self.n_batches)]
+        columns = [self._large(i, name).column(name) for i in range(self.n_batches)]
         return pa.chunked_array(columns, type=self._schema.field(name).type)
 
     @property

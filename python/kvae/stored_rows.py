@@ -28,6 +28,9 @@ class StoredRows(Protocol):
     def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Name the columns of fixed-size lists, their widths and possible types."""
 
+    def reads(self, k: int, *, has_sequences: bool) -> list[str]:
+        """Name the large columns that counts are made of."""
+
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Compute or copy counts of canonical k-mers."""
 
@@ -81,6 +84,10 @@ class LogRows:
         """Name the one column."""
         return {"features": (self._layout.n_fields, ("float",))}
 
+    def reads(self, k: int, *, has_sequences: bool) -> list[str]:
+        """Name the better of two columns."""
+        return ["sequence" if has_sequences else "features"]
+
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Count again where there are sequences, else undo the logarithm."""
         if "sequence" in batch.schema.names:
@@ -104,6 +111,10 @@ class CountRows:
         types = ("uint16", "uint32")
         return {f"k{k}": (self._layout.block(f"{k}-mers").size, types) for k in self._layout.ks}
 
+    def reads(self, k: int, *, has_sequences: bool) -> list[str]:
+        """Name the column of this k."""
+        return [f"k{k}"]
+
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Copy counts."""
         return matrix(batch, f"k{k}")[positions].astype(np.uint32)
@@ -118,6 +129,10 @@ class PackedRows:
     def columns(self) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Name no column of lists."""
         return {}
+
+    def reads(self, k: int, *, has_sequences: bool) -> list[str]:
+        """Name the only one."""
+        return ["sequence"]
 
     def counts(self, batch: Any, positions: Positions, k: int) -> Counts:
         """Count k-mers of sequences."""

@@ -147,8 +147,13 @@ pub(super) fn head() -> Vec<u8> {
     head
 }
 
+/// What ends the messages of a file.
+pub(super) fn end_of_stream() -> Vec<u8> {
+    [CONTINUATION, [0; 4]].concat()
+}
+
 /// The end of a file: what its blocks are and where they stand.
-pub(super) fn tail(schema: &Schema, dictionaries: &[Block], batches: &[Block]) -> Vec<u8> {
+pub(super) fn footer(schema: &Schema, dictionaries: &[Block], batches: &[Block]) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::new();
     let blocks = |blocks: &[Block]| -> Vec<ipc::Block> {
         let block = |block: &Block| {
@@ -168,10 +173,8 @@ pub(super) fn tail(schema: &Schema, dictionaries: &[Block], batches: &[Block]) -
     let footer = footer.finish();
     builder.finish(footer, None);
     let footer = builder.finished_data();
-
-    let end_of_stream = [CONTINUATION, [0; 4]].concat();
     let length = (footer.len() as i32).to_le_bytes();
-    [&end_of_stream[..], footer, &length, MAGIC].concat()
+    [footer, &length, MAGIC].concat()
 }
 
 pub(super) fn schema_message(schema: &Schema) -> Vec<u8> {

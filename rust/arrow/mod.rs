@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use arrow_buffer::ToByteSlice;
 use arrow_schema::Schema;
 
+use crate::checksums;
 use crate::error::{Error, Result};
 use crate::output::{OutputFile, Piece};
 use crate::packed::Gap;
@@ -86,8 +87,11 @@ impl FeatureWriter {
     /// # Errors
     /// If the file cannot be written.
     pub fn finish(mut self) -> Result<()> {
-        let tail = frame::tail(&self.schema, &self.dictionaries, &self.batches);
-        self.file.put(&[IoSlice::new(&tail)]);
+        self.file.put(&[IoSlice::new(&frame::end_of_stream())]);
+        let footer = frame::footer(&self.schema, &self.dictionaries, &self.batches);
+        let (sums, end) = (self.file.sums(), self.file.position());
+        let table = checksums::table(&sums, end, &footer);
+        self.file.put(&[IoSlice::new(&table), IoSlice::new(&footer)]);
         self.file.finish().map_err(|error| Error::io(&self.target, error))
     }
 

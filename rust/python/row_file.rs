@@ -11,24 +11,52 @@ use crate::layout::Layout;
 use crate::row_file::{CountBlock, Counted, RowFile, Stretch};
 use crate::simd::Backend;
 
-/// Rows of a feature file.
+/// Rows of feature files.
 #[pyclass(name = "RowFile", frozen, module = "kvae._core")]
 pub(super) struct PyRowFile {
     file: RowFile,
-    layout: Layout,
     threads: NonZeroUsize,
+}
+
+fn layout_of(ks: &[i64]) -> PyResult<Layout> {
+    Ok(Layout::new(&naturals("k", ks)?)?)
 }
 
 #[pymethods]
 impl PyRowFile {
     #[new]
-    #[pyo3(signature = (path, ks, threads=None))]
-    fn new(path: PathBuf, ks: Vec<i64>, threads: Option<i64>) -> PyResult<Self> {
-        Ok(Self {
-            file: RowFile::open(&path)?,
-            layout: Layout::new(&naturals("k", &ks)?)?,
-            threads: threads_or_all(threads)?,
-        })
+    #[pyo3(signature = (paths, threads=None, verify=true))]
+    fn new(
+        py: Python<'_>,
+        paths: Vec<PathBuf>,
+        threads: Option<i64>,
+        verify: bool,
+    ) -> PyResult<Self> {
+        let file = py.detach(|| RowFile::open(&paths, verify))?;
+        Ok(Self { file, threads: threads_or_all(threads)? })
+    }
+
+    /// The number of each file's first byte, as all methods count them.
+    #[getter]
+    fn bases(&self) -> Vec<u64> {
+        self.file.bases()
+    }
+
+    /// A sum of each whole file, where it has one and is verified.
+    #[getter]
+    fn digests(&self) -> Vec<Option<String>> {
+        let digests = self.file.digests().into_iter();
+        digests.map(|digest| digest.map(|digest| format!("{digest:016x}"))).collect()
+    }
+
+    /// Makes sure that some bytes are those that were written.
+    fn verify(&self, py: Python<'_>, offset: u64, length: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.file.verify(offset, length))?)
+    }
+
+    /// The same for what describes a record batch of one of the files.
+    fn verify_message(&self, file: usize, batch: usize) -> PyResult<()> {
+        Ok(self.file.verify_message(file, batch)?)
     }
 
     /// Rows of floats that begin at these bytes of the file.
@@ -39,7 +67,7 @@ impl PyRowFile {
         out: &Bound<'_, PyArray2<f32>>,
     ) -> PyResult<()> {
         let offsets = offsets.as_slice()?;
-        let shape = [offsets.len(), self.layout.n_fields()];
+        let shape = [offsets.len(), out.shape()[1]];
         fill_out(out, shape, |rows| {
             py.detach(|| self.file.log_rows(offsets, self.threads, rows))
         })??;
@@ -52,12 +80,14 @@ impl PyRowFile {
     fn counted_rows(
         &self,
         py: Python<'_>,
+        ks: Vec<i64>,
         lengths: PyReadonlyArray1<'_, u64>,
         gc: PyReadonlyArray1<'_, f32>,
         blocks: Vec<(usize, usize, PyReadonlyArray1<'_, u64>, PyReadonlyArray1<'_, u64>)>,
         out: &Bound<'_, PyArray2<f32>>,
     ) -> PyResult<()> {
         let backend = Backend::active()?;
+        let layout = layout_of(&ks)?;
         let rows = lengths.len();
         let blocks = blocks.into_iter().map(|(k, size, offsets, totals)| {
             let block = CountBlock {
@@ -74,14 +104,12 @@ impl PyRowFile {
             gc: gc.as_slice()?.to_vec(),
             blocks: blocks.collect::<PyResult<_>>()?,
         };
-        let has_all = self.layout.ks().all(|k| counted.blocks.iter().any(|block| block.k == k));
+        let has_all = layout.ks().all(|k| counted.blocks.iter().any(|block| block.k == k));
         if counted.gc.len() != rows || !has_all {
             return Err(KvaeError::new_err("counts of other rows, or of other k"));
         }
-        fill_out(out, [rows, self.layout.n_fields()], |rows| {
-            py.detach(|| {
-                self.file.counted_rows(&self.layout, &counted, self.threads, backend, rows)
-            })
+        fill_out(out, [rows, layout.n_fields()], |rows| {
+            py.detach(|| self.file.counted_rows(&layout, &counted, self.threads, backend, rows))
         })??;
         Ok(())
     }
@@ -92,6 +120,7 @@ impl PyRowFile {
     fn packed_rows(
         &self,
         py: Python<'_>,
+        ks: Vec<i64>,
         offsets: PyReadonlyArray1<'_, u64>,
         starts: PyReadonlyArray1<'_, u64>,
         ends: PyReadonlyArray1<'_, u64>,
@@ -101,6 +130,7 @@ impl PyRowFile {
         out: &Bound<'_, PyArray2<f32>>,
     ) -> PyResult<()> {
         let backend = Backend::active()?;
+        let layout = layout_of(&ks)?;
         let (starts, ends) = (starts.as_slice()?, ends.as_slice()?);
         let bounds = gap_bounds.as_slice()?;
         let rows = offsets.len();
@@ -120,10 +150,10 @@ impl PyRowFile {
             })
             .collect();
         let gaps = gaps(&gap_starts, &gap_lengths)?;
-        fill_out(out, [rows, self.layout.n_fields()], |rows| {
+        fill_out(out, [rows, layout.n_fields()], |rows| {
             py.detach(|| {
                 let (file, threads) = (&self.file, self.threads);
-                file.packed_rows(&self.layout, &stretches, &gaps, threads, backend, rows)
+                file.packed_rows(&layout, &stretches, &gaps, threads, backend, rows)
             })
         })??;
         Ok(())

@@ -36,6 +36,14 @@ Device = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an existing output.", rich_help_panel=OUTPUT)
 ]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Hold what is read of a feature file against its checksums.",
+        rich_help_panel=INPUT,
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)
 ]

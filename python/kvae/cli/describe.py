@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvae.cli.common import OUTPUT, Force, Quiet, number
+from kvae.cli.common import OUTPUT, Force, Quiet, Verify, number
 
 if TYPE_CHECKING:
     from kvae.description import Description
@@ -43,6 +43,7 @@ def describe(
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)
     ] = False,
+    verify: Verify = True,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -56,7 +57,7 @@ def describe(
 
     with TerminalProgress(quiet=quiet) as progress:
         described = run_description(
-            features, output, k=k, table=table, force=force, progress=progress
+            features, output, k=k, table=table, verify=verify, force=force, progress=progress
         )
     if json:
         typer.echo(described.as_json())

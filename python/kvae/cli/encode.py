@@ -18,6 +18,7 @@ from kvae.cli.common import (
     Quiet,
     Run,
     Threads,
+    Verify,
     model_and_inputs,
 )
 
@@ -49,6 +50,7 @@ def encode(
     pretrained: Pretrained = False,
     device: Device = "auto",
     threads: Threads = None,
+    verify: Verify = True,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,6 +73,7 @@ def encode(
             batch_size=batch_size,
             device=device,
             threads=threads,
+            verify=verify,
             force=force,
             progress=progress,
         )

@@ -18,6 +18,7 @@ from kvae.cli.common import (
     Quiet,
     Run,
     Threads,
+    Verify,
     model_and_inputs,
 )
 from kvae.errors import KvaeError
@@ -115,6 +116,7 @@ def evaluate(
     pretrained: Pretrained = False,
     device: Device = "auto",
     threads: Threads = None,
+    verify: Verify = True,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -148,6 +150,7 @@ def evaluate(
             only_labelled=only_labelled,
             device=device,
             threads=threads,
+            verify=verify,
             force=force,
             progress=progress,
         )

@@ -24,6 +24,7 @@ from kvae.cli.common import (
     Seed,
     Settings,
     Threads,
+    Verify,
 )
 from kvae.featurizing import DEFAULT_MIN_LENGTH, DEFAULT_WINDOW
 
@@ -133,6 +134,7 @@ def train(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    verify: Verify = True,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Annotated[
@@ -180,6 +182,7 @@ def train(
                 compile=compile,
                 device=device,
                 threads=threads,
+                verify=verify,
                 force=force,
                 resume=resume,
                 progress=progress,

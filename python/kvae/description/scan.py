@@ -109,6 +109,7 @@ def describe(
     *,
     k: int | None = None,
     table: str = "kmers.tsv",
+    verify: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Description:
@@ -129,6 +130,8 @@ def describe(
     table
         Name of the table in the folder; its suffix is the format: ``.tsv``,
         ``.parquet`` or ``.arrow``.
+    verify
+        Hold what is read of a feature file against its checksums.
     force
         Replace existing files.
     progress
@@ -143,7 +146,7 @@ def describe(
     folder = None if output is None else Path(output)
     if folder is not None:
         _check_outputs(folder, table, force=force)
-    store = FeatureStore(features)
+    store = FeatureStore(features, verify=verify)
     if k is None:
         k = max(store.layout.ks)
     elif k not in store.layout.ks:

@@ -26,7 +26,7 @@ __all__ = ["about", "open_model", "open_reference"]
 
 
 def open_model(
-    model: str | Path | KmerVAE, features: Features, threads: int | None
+    model: str | Path | KmerVAE, features: Features, threads: int | None, *, verify: bool = True
 ) -> tuple[FeatureStore, KmerVAE, SequencesConfig]:
     """Open rows that fit a model, the model, and how sequences are cut into its rows.
 
@@ -38,7 +38,7 @@ def open_model(
         Where there is no model or no rows, or they do not fit each other.
     """
     if isinstance(model, KmerVAE):
-        store = _open_store(features, model.layout.ks, SequencesConfig(), threads)
+        store = _open_store(features, model.layout.ks, SequencesConfig(), threads, verify=verify)
         if store.layout.fingerprint != model.layout.fingerprint:
             raise KvaeError(
                 f"{store.path}: has rows of layout {store.layout.fingerprint}, and the model"
@@ -54,15 +54,20 @@ def open_model(
         config = run.read_config()
         k = config.model.ks
         cutting = config.sequences.model_copy(update={"resample": False})
-    store = _open_store(features, k, cutting, threads)
+    store = _open_store(features, k, cutting, threads, verify=verify)
     return store, _checked(run.load_model(store.layout)), cutting
 
 
 def _open_store(
-    features: Features, k: Sequence[int], cutting: SequencesConfig, threads: int | None
+    features: Features,
+    k: Sequence[int],
+    cutting: SequencesConfig,
+    threads: int | None,
+    *,
+    verify: bool,
 ) -> FeatureStore:
     """Open rows that have what predictors are made of."""
-    store = open_rows(features, k=k, cutting=cutting, threads=threads)
+    store = open_rows(features, k=k, cutting=cutting, threads=threads, verify=verify)
     if not isinstance(store, FeatureStore):
         raise KvaeError(f"{store.path}: rows to evaluate must come from a file of features")
     if missing := [k for k in KS if k not in store.layout.ks]:
@@ -86,6 +91,8 @@ def open_reference(
     rows: int,
     seed: int,
     threads: int | None,
+    *,
+    verify: bool = True,
 ) -> Reference | None:
     """Open reference rows, None where there are none.
 
@@ -103,10 +110,12 @@ def open_reference(
         Decides which.
     threads
         To read them with.
+    verify
+        Hold what is read of them against its checksums.
     """
     if reference is None:
         return None
-    theirs = _open_store(reference, store.layout.ks, cutting, threads)
+    theirs = _open_store(reference, store.layout.ks, cutting, threads, verify=verify)
     if theirs.layout.fingerprint != store.layout.fingerprint:
         raise KvaeError(f"{theirs.path}: has rows of another layout than {store.path}")
     everything = np.arange(len(theirs), dtype=np.int64)

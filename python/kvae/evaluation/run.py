@@ -65,6 +65,7 @@ def evaluate(
     vae_steps: int = STEPS,
     device: str = "auto",
     threads: int | None = None,
+    verify: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -113,6 +114,8 @@ def evaluate(
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     threads
         CPU threads, all that are available where omitted.
+    verify
+        Hold what is read of a feature file against its checksums.
     force
         Replace existing files.
     progress
@@ -142,7 +145,7 @@ def evaluate(
         table.choose(by)
     elif by:
         raise KvaeError(f"{by[0]}: labels to score need a table of them")
-    store, vae, cutting = open_model(model, features, threads)
+    store, vae, cutting = open_model(model, features, threads, verify=verify)
     row_labels = label_rows(store, table, by)
     if row_labels.shared:
         progress.message(
@@ -154,7 +157,16 @@ def evaluate(
             vae.to(torch_device) if not isinstance(model, KmerVAE) else vae,
             store,
             row_labels,
-            open_reference(reference, reference_labels, store, cutting, rows, seed, threads),
+            open_reference(
+                reference,
+                reference_labels,
+                store,
+                cutting,
+                rows,
+                seed,
+                threads,
+                verify=verify,
+            ),
             facts=about(model, vae, store, reference, table_path=labels),
             rows=rows,
             seeds=[seed + i for i in range(seeds)],

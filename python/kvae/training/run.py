@@ -47,6 +47,7 @@ def train(
     compile: bool | None = None,
     device: str = "auto",
     threads: int | None = None,
+    verify: bool = True,
     force: bool = False,
     resume: bool = False,
     progress: TrainProgress | None = None,
@@ -88,6 +89,8 @@ def train(
     threads
         CPU threads, all that are available where omitted. On the CPU the same
         seed and the same number of threads give the same weights.
+    verify
+        Hold what is read of a feature file against its checksums.
     force
         Replace a run that is already there, once the new one can start.
     resume
@@ -160,6 +163,7 @@ def train(
             cutting=run_config.sequences,
             seed=run_config.training.seed,
             threads=n_threads,
+            verify=verify,
         )
         with torch_threads(n_threads), own_random_state(torch_device):
             execution = Execution(
