@@ -13,6 +13,7 @@ from kvae._core import __version__
 from kvae.errors import KvaeError
 
 if TYPE_CHECKING:
+    from kvae.clustering import Clusters, cluster
     from kvae.comparison import Comparison, compare
     from kvae.description import Description, describe
     from kvae.drawing import ModelGraph, graph
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
     from kvae.model import KmerVAE
+    from kvae.searching import Hits, LatentIndex, index, search
     from kvae.sequences import open_sequences
     from kvae.store import FeatureStore
     from kvae.training import TrainResult, train
@@ -28,18 +30,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Block",
+    "Clusters",
     "Comparison",
     "Description",
     "Evaluation",
     "FeatureStore",
     "FeaturizeResult",
+    "Hits",
     "KmerVAE",
     "KvaeError",
+    "LatentIndex",
     "Layout",
     "ModelGraph",
     "PretrainResult",
     "TrainResult",
     "__version__",
+    "cluster",
     "compare",
     "count_kmers",
     "describe",
@@ -48,24 +54,30 @@ __all__ = [
     "featurize",
     "featurize_sequences",
     "graph",
+    "index",
     "kmers",
     "open_sequences",
     "pretrain",
+    "search",
     "train",
 ]
 
 _HOME = {
     "Block": "kvae.layout",
+    "Clusters": "kvae.clustering",
     "Comparison": "kvae.comparison",
     "Description": "kvae.description",
     "Evaluation": "kvae.evaluation",
     "FeatureStore": "kvae.store",
     "FeaturizeResult": "kvae.featurizing",
+    "Hits": "kvae.searching",
     "KmerVAE": "kvae.model",
+    "LatentIndex": "kvae.searching",
     "Layout": "kvae.layout",
     "ModelGraph": "kvae.drawing",
     "PretrainResult": "kvae.training.pretraining",
     "TrainResult": "kvae.training",
+    "cluster": "kvae.clustering",
     "compare": "kvae.comparison",
     "count_kmers": "kvae.featurizing",
     "describe": "kvae.description",
@@ -74,9 +86,11 @@ _HOME = {
     "featurize": "kvae.featurizing",
     "featurize_sequences": "kvae.featurizing",
     "graph": "kvae.drawing",
+    "index": "kvae.searching",
     "kmers": "kvae.layout",
     "open_sequences": "kvae.sequences",
     "pretrain": "kvae.training.pretraining",
+    "search": "kvae.searching",
     "train": "kvae.training",
 }
 

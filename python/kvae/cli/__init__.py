@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from kvae.cli.cluster import cluster
 from kvae.cli.compare import compare
 from kvae.cli.demo import demo
 from kvae.cli.describe import describe
@@ -21,7 +22,9 @@ from kvae.cli.encode import encode
 from kvae.cli.evaluate import evaluate
 from kvae.cli.featurize import featurize
 from kvae.cli.graph import graph
+from kvae.cli.index import index
 from kvae.cli.pretrain import pretrain
+from kvae.cli.search import search
 from kvae.cli.train import train
 from kvae.errors import KvaeError
 from kvae.plugins import load_plugin
@@ -40,6 +43,9 @@ app.command(no_args_is_help=True)(featurize)
 app.command()(train)
 app.command(no_args_is_help=True)(pretrain)
 app.command(no_args_is_help=True)(encode)
+app.command()(cluster)
+app.command()(index)
+app.command(no_args_is_help=True)(search)
 app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(compare)
 app.command()(describe)

@@ -18,7 +18,7 @@ from sklearn.metrics import (
 )
 from sklearn.metrics.cluster import contingency_matrix
 
-from kvae.evaluation.neighbours import unit_rows
+from kvae.nearest import unit_rows
 
 __all__ = [
     "agreement",

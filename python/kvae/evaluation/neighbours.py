@@ -9,20 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-__all__ = ["majority_labels", "nearest", "neighbour_scores", "unit_rows"]
+__all__ = ["majority_labels", "nearest", "neighbour_scores"]
 
 Vectors = NDArray[Any]
 Codes = NDArray[np.int64]
 
 NEIGHBOURS = 5
 RECALLS = (1, 5, 10, 50)
-
-
-def unit_rows(vectors: Vectors) -> Vectors:
-    """Scale every row to length 1; a row of zeros stays one."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Vectors = vectors / np.where(norms > 0, norms, 1)
-    return scaled
 
 
 def nearest(vectors: Vectors, n: int = max(RECALLS)) -> Codes:

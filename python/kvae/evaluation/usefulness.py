@@ -17,7 +17,8 @@ from kvae.evaluation.clustering import (
     k_means,
 )
 from kvae.evaluation.estimates import Estimate, pooled_scores
-from kvae.evaluation.neighbours import nearest, neighbour_scores, unit_rows
+from kvae.evaluation.neighbours import nearest, neighbour_scores
+from kvae.nearest import unit_rows
 
 __all__ = ["BINS", "Space", "Usefulness", "merged", "score", "score_within"]
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from kvae.latents.reading import Latents, read_latents
+from kvae.latents.reading import Latents, is_latent_name, read_latents
 from kvae.latents.schema import LATENT_FORMAT, latent_schema
 from kvae.latents.writing import latent_format
 
-__all__ = ["LATENT_FORMAT", "Latents", "latent_format", "latent_schema", "read_latents"]
+__all__ = [
+    "LATENT_FORMAT",
+    "Latents",
+    "is_latent_name",
+    "latent_format",
+    "latent_schema",
+    "read_latents",
+]

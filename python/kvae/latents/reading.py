@@ -24,7 +24,7 @@ from kvae.h5ad import read_facts, read_frame
 from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
 from kvae.optional import require
 
-__all__ = ["Latents", "read_latents"]
+__all__ = ["Latents", "is_latent_name", "read_latents"]
 
 _PLACE = ("start", "end", "length")
 _TEXT = ("id", "source")
@@ -130,6 +130,11 @@ def read_latents(path: str | Path) -> Latents:
         raise KvaeError(f"{path}: is damaged, or no file of latents: encode again") from error
     _check(latents)
     return latents
+
+
+def is_latent_name(path: str | Path) -> bool:
+    """Whether a file's name ends as one of a latent file does."""
+    return Path(path).name.lower().endswith(tuple(_READERS))
 
 
 def _reader(path: Path) -> Callable[[Path], Latents]:
