@@ -12,12 +12,14 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kvae
 import reference
 from feature_tables import GOOD, RECORDS, TRUNCATED, check_rows, table
 from kvae.cli import main
+from latent_files import write_latents
 from sequences import bgzf, fails, fasta, fastq, listing, random_sequence, run_kvae, write
 
 WIDE = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
@@ -118,6 +120,15 @@ def test_featurize_loads_nothing_heavy(tmp_path: Path) -> None:
     write(tmp_path / "a.fna", GOOD)
     assert loaded_by("featurize", "a.fna", cwd=tmp_path) == "loaded: []"
     assert len(table(tmp_path / "feats.arrow"))
+
+
+@pytest.mark.parametrize("command", ["cluster", "index", "search --record contig_1"])
+def test_what_reads_latents_needs_no_torch(command: str, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(40, 4))
+    write_latents(tmp_path / "latent.arrow", vectors)
+    name, *rest = command.split()
+    loaded = loaded_by(name, "latent.arrow", *rest, cwd=tmp_path)
+    assert loaded == "loaded: ['pyarrow', 'numpy']"
 
 
 # --- featurize -----------------------------------------------------------------------

@@ -22,6 +22,7 @@ from hand_made import (
     reader,
 )
 from kvae.config import LossConfig
+from kvae.epoch_progress import TrainProgress
 from kvae.layout import Layout
 from kvae.model.decoder import Decoded
 from kvae.model.losses import negative_elbo, reconstruction_loss
@@ -30,7 +31,6 @@ from kvae.model.targets import TargetReader
 from kvae.training.baselines import scan
 from kvae.training.metrics import EpochSums
 from kvae.training.processes import Processes
-from kvae.training.progress import TrainProgress
 from kvae.training.split import split_rows
 from small import PSEUDOCOUNT, make_store, small_model
 

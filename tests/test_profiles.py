@@ -15,13 +15,13 @@ from torch import Tensor
 import reference
 from hand_made import Space
 from kvae.config import LossConfig
+from kvae.epoch_progress import TrainProgress
 from kvae.model import KmerVAE
 from kvae.model.decoder import LEAST_FREQUENCY, Decoded
 from kvae.model.losses import contrast, loss_terms
 from kvae.training.baselines import scan
 from kvae.training.metrics import EpochSums
 from kvae.training.processes import Processes
-from kvae.training.progress import TrainProgress
 from kvae.training.split import split_rows
 from short_kmers import profile_layout, profile_rows, profile_run, short_sequences
 from small import PSEUDOCOUNT, MemoryStore

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.layout import Layout
-from kvae.training.progress import TrainProgress
 from kvae.training.run import TrainingInterrupted, train
 from small import MemoryStore, make_store, small_run
 from training_runs import Finished, Record, StopIn, assert_same_run, checkpoint, lines, run

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import save_file
 
 from kvae.config import RunConfig
+from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.training import stops
-from kvae.training.progress import TrainProgress
 from kvae.training.run import TrainingInterrupted
 from small import MemoryStore, small_run
 from training_runs import Finished, assert_same_run, checkpoint, lines, run

@@ -10,9 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from kvae.epoch_progress import EpochRecord, TrainProgress
 from kvae.loading import RowSource
 from kvae.training import TrainResult, train
-from kvae.training.progress import EpochRecord, TrainProgress
 from small import small_run
 
 TIMES = ("seconds", "rows_per_second")

@@ -24,8 +24,8 @@ from pieces import write_pieces
 
 import kvae
 from kvae.config import read_setting
+from kvae.epoch_progress import EpochRecord, TrainProgress
 from kvae.model import KmerVAE
-from kvae.training.progress import EpochRecord, TrainProgress
 
 # Whatever differs from the preset. Pieces are at most 20 kb long, their halves at
 # most 10 kb; classes are known, so a contrast may be sharp.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvae.config import LossConfig, RunConfig
+from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.loading import Features, open_rows
 from kvae.model import KmerVAE
@@ -15,7 +16,6 @@ from kvae.model.files import check_layout
 from kvae.presets import loss_for
 from kvae.run_folder import RunFolder
 from kvae.training.options import configure
-from kvae.training.progress import TrainProgress
 from kvae.training.run import train
 
 __all__ = ["fit"]

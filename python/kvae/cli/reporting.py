@@ -18,7 +18,7 @@ from rich.progress import (
     Progress as RichBar,
 )
 
-from kvae.training.progress import EpochRecord, TrainProgress
+from kvae.epoch_progress import EpochRecord, TrainProgress
 
 # Without a terminal a long pass still shows that it is alive.
 _LINE_SECONDS = 10.0

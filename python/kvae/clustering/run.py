@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 from kvae import defaults
 from kvae.atomic import atomic_output, check_output
 from kvae.clustering.bins import check_bins, write_bins
-from kvae.clustering.centres import centre_clusters
 from kvae.clustering.communities import communities
 from kvae.clustering.contigs import Contigs, contigs_of
 from kvae.clustering.writing import cluster_lines
@@ -180,6 +179,9 @@ def cluster(
         else:
             if k > len(contigs):
                 raise KvaeError(f"{latents.path}: has {len(contigs)} contigs, and -k asks for {k}")
+            # scikit-learn takes longer to load than clustering most assemblies does.
+            from kvae.clustering.centres import centre_clusters
+
             found = centre_clusters(contigs.vectors, k, seed)
     method = "communities" if k is None else "k-means"
     result = Clusters(contigs, _ordered(found, contigs.lengths, min_contigs), method)

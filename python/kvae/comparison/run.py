@@ -16,11 +16,11 @@ from kvae.comparison.outcome import Outcome
 from kvae.comparison.sample import RowSample
 from kvae.comparison.tables import as_json, as_markdown, as_tsv
 from kvae.config import RunConfig
+from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.loading import RowSource, open_rows
 from kvae.run_folder import RunFolder
 from kvae.training.options import continued
-from kvae.training.progress import TrainProgress
 from kvae.training.run import TrainingInterrupted, train
 
 __all__ = ["Comparison", "ComparisonInterrupted", "compare"]

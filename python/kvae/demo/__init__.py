@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from kvae import defaults
 from kvae.encoding import encode
+from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.featurizing import featurize
 from kvae.store import FeatureStore
 from kvae.training import TrainResult, train
-from kvae.training.progress import TrainProgress
 
 __all__ = ["DemoResult", "demo"]
 
@@ -36,8 +36,8 @@ class DemoResult:
     Attributes
     ----------
     folder
-        Where everything is: ``feats.arrow``, ``run/``, ``latent.arrow`` and
-        ``demo.png``.
+        Where everything is: ``genomes/``, ``feats.arrow``, ``run/``,
+        ``latent.arrow`` and ``demo.png``.
     rows, genomes, latent
         Numbers of rows, of genomes they are from, and of latent units.
     training
@@ -97,7 +97,9 @@ def demo(
         work = Path(made) / "demo"
         work.mkdir()
         with as_file(files("kvae.demo") / "genomes") as genomes:
-            say(f"kvae featurize {genomes} -o {folder}/feats.arrow")
+            shutil.copytree(genomes, work / "genomes")
+            say(f"kvae featurize {folder}/genomes -o {folder}/feats.arrow")
+            # The package's own files, whose paths last, are the rows' sources.
             featurize(genomes, work / "feats.arrow", threads=threads)
         say(f"kvae train {folder}/feats.arrow -o {folder}/run --epochs {epochs}")
         training = train(

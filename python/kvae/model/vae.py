@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kvae.epoch_progress import TrainProgress
     from kvae.loading import Features
     from kvae.progress import Progress
     from kvae.reconstructing import Reconstructed
-    from kvae.training.progress import TrainProgress
 
 
 @runtime_checkable

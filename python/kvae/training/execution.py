@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.halves import halves_of
 from kvae.loading import RowSource
@@ -38,7 +39,6 @@ from kvae.training.keeping import Keeper
 from kvae.training.memory import memory_advice
 from kvae.training.precision import resolve_precision
 from kvae.training.processes import Processes
-from kvae.training.progress import TrainProgress
 from kvae.training.split import Split, split_rows
 from kvae.training.tensorboard import Curves
 from kvae.training.trainer import Trainer

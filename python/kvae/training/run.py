@@ -12,6 +12,7 @@ import torch
 from kvae._core import available_threads
 from kvae.config import RunConfig, parse_config
 from kvae.device import resolve_device, torch_threads
+from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.loading import Features, input_files, open_rows
 from kvae.pretrained import StartingModel
@@ -20,7 +21,6 @@ from kvae.training.execution import Execution, TrainResult
 from kvae.training.keeping import TrainingInterrupted
 from kvae.training.options import configure, continued
 from kvae.training.processes import joined, local_device, processes_here
-from kvae.training.progress import TrainProgress
 
 __all__ = ["TrainResult", "TrainingInterrupted", "train"]
 

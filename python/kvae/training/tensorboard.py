@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from kvae.training.progress import EpochRecord
+from kvae.epoch_progress import EpochRecord
 
 
 class Curves:

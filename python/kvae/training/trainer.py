@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from kvae.epoch_progress import EpochRecord, TrainProgress
 from kvae.errors import KvaeError
 from kvae.halves import Halves
 from kvae.loading import Batch, BatchLoader, Indices, RowSource, describe_row
@@ -24,7 +25,6 @@ from kvae.training.batches import shuffled, split_batches
 from kvae.training.classes import Classes, GroupedBatches
 from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.metrics import EpochSums
-from kvae.training.progress import EpochRecord, TrainProgress
 from kvae.training.sharing import share, share_gradients
 
 if TYPE_CHECKING:
