@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvae.drawing import ModelGraph, graph
     from kvae.encoding import encode
     from kvae.evaluation import Evaluation, evaluate
+    from kvae.exporting import Exported, export
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
     from kvae.model import KmerVAE
@@ -34,6 +35,7 @@ __all__ = [
     "Comparison",
     "Description",
     "Evaluation",
+    "Exported",
     "FeatureStore",
     "FeaturizeResult",
     "Hits",
@@ -51,6 +53,7 @@ __all__ = [
     "describe",
     "encode",
     "evaluate",
+    "export",
     "featurize",
     "featurize_sequences",
     "graph",
@@ -68,6 +71,7 @@ _HOME = {
     "Comparison": "kvae.comparison",
     "Description": "kvae.description",
     "Evaluation": "kvae.evaluation",
+    "Exported": "kvae.exporting",
     "FeatureStore": "kvae.store",
     "FeaturizeResult": "kvae.featurizing",
     "Hits": "kvae.searching",
@@ -83,6 +87,7 @@ _HOME = {
     "describe": "kvae.description",
     "encode": "kvae.encoding",
     "evaluate": "kvae.evaluation",
+    "export": "kvae.exporting",
     "featurize": "kvae.featurizing",
     "featurize_sequences": "kvae.featurizing",
     "graph": "kvae.drawing",

@@ -20,6 +20,7 @@ from kvae.cli.demo import demo
 from kvae.cli.describe import describe
 from kvae.cli.encode import encode
 from kvae.cli.evaluate import evaluate
+from kvae.cli.export import export
 from kvae.cli.featurize import featurize
 from kvae.cli.graph import graph
 from kvae.cli.index import index
@@ -50,6 +51,7 @@ app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(compare)
 app.command()(describe)
 app.command()(graph)
+app.command(no_args_is_help=True)(export)
 app.command()(demo)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
+from kvae.errors import KvaeError
 
 INPUT = "Input"
 OUTPUT = "Output"
@@ -160,3 +161,15 @@ def model_and_inputs(
     if run is None:
         raise typer.BadParameter("give a run, or --pretrained", param_hint="RUN")
     return run, inputs or [Path("feats.arrow")]
+
+
+def parse_ks(text: str) -> list[int]:
+    """Read k with commas between them, in the order of a row's fields."""
+    from kvae.layout import Layout
+
+    try:
+        return list(Layout.from_ks([int(k) for k in text.split(",")]).ks)
+    except ValueError:
+        raise typer.BadParameter("give numbers with commas between them, like 7,4,3") from None
+    except KvaeError as error:
+        raise typer.BadParameter(str(error)) from None

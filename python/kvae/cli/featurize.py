@@ -20,10 +20,10 @@ from kvae.cli.common import (
     Verbose,
     bases,
     number,
+    parse_ks,
     seconds,
     warn,
 )
-from kvae.errors import KvaeError
 
 if TYPE_CHECKING:
     from kvae.featurizing import FeaturizeResult
@@ -37,17 +37,6 @@ class Store(StrEnum):
     log = "log"
     counts = "counts"
     packed = "packed"
-
-
-def _parse_ks(text: str) -> list[int]:
-    from kvae.layout import Layout
-
-    try:
-        return list(Layout.from_ks([int(k) for k in text.split(",")]).ks)
-    except ValueError:
-        raise typer.BadParameter("give numbers with commas between them, like 7,4,3") from None
-    except KvaeError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def featurize(
@@ -121,7 +110,7 @@ def featurize(
         result = run_featurize(
             inputs,
             output,
-            k=_parse_ks(k),
+            k=parse_ks(k),
             window=window,
             min_length=min_length,
             store=store.value,
