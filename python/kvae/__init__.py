@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
     from kvae.model import KmerVAE
+    from kvae.reporting import Report, report
     from kvae.searching import Hits, LatentIndex, index, search
     from kvae.sequences import open_sequences
     from kvae.store import FeatureStore
@@ -45,6 +46,7 @@ __all__ = [
     "Layout",
     "ModelGraph",
     "PretrainResult",
+    "Report",
     "TrainResult",
     "__version__",
     "cluster",
@@ -61,6 +63,7 @@ __all__ = [
     "kmers",
     "open_sequences",
     "pretrain",
+    "report",
     "search",
     "train",
 ]
@@ -80,6 +83,7 @@ _HOME = {
     "Layout": "kvae.layout",
     "ModelGraph": "kvae.drawing",
     "PretrainResult": "kvae.training.pretraining",
+    "Report": "kvae.reporting",
     "TrainResult": "kvae.training",
     "cluster": "kvae.clustering",
     "compare": "kvae.comparison",
@@ -95,6 +99,7 @@ _HOME = {
     "kmers": "kvae.layout",
     "open_sequences": "kvae.sequences",
     "pretrain": "kvae.training.pretraining",
+    "report": "kvae.reporting",
     "search": "kvae.searching",
     "train": "kvae.training",
 }

@@ -25,6 +25,7 @@ from kvae.cli.featurize import featurize
 from kvae.cli.graph import graph
 from kvae.cli.index import index
 from kvae.cli.pretrain import pretrain
+from kvae.cli.report import report
 from kvae.cli.search import search
 from kvae.cli.train import train
 from kvae.errors import KvaeError
@@ -49,6 +50,7 @@ app.command()(index)
 app.command(no_args_is_help=True)(search)
 app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(compare)
+app.command(no_args_is_help=True)(report)
 app.command()(describe)
 app.command()(graph)
 app.command(no_args_is_help=True)(export)

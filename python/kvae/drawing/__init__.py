@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvae.drawing.graphing import graph
+from kvae.drawing.graphing import draw_config, graph
 from kvae.drawing.nodes import ModelGraph, Node
 
-__all__ = ["ModelGraph", "Node", "graph"]
+__all__ = ["ModelGraph", "Node", "draw_config", "graph"]

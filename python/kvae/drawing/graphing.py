@@ -20,7 +20,7 @@ from kvae.model import KmerVAE
 from kvae.run_folder import RunFolder
 from kvae.training.options import configure
 
-__all__ = ["graph"]
+__all__ = ["draw_config", "graph"]
 
 _KINDS = {".svg": "svg", ".png": "png"}
 
@@ -80,6 +80,15 @@ def graph(
 
         with atomic_output(output, force=force) as temporary:
             draw(drawn, temporary, kind)
+    return drawn
+
+
+def draw_config(config: ModelConfig, title: str, path: Path) -> ModelGraph:
+    """Draw an architecture as an SVG file, and return its graph."""
+    from kvae.drawing.picture import draw
+
+    drawn = trace(_build(config), title, [])
+    draw(drawn, path, "svg")
     return drawn
 
 
