@@ -78,6 +78,14 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pretrained_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder of the pretrained model as an ONNX graph, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("graph") / "encoder.onnx"
+    kvae.export("pretrained", path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def shared_genomes() -> Path:
     """The folder of whole genomes, where there is one."""
     folder = PROJECT.parent / "shared" / "genomes"

@@ -33,7 +33,24 @@ def run_graph(path: Path, rows: Matrix) -> list[Matrix]:
     return found
 
 
-@pytest.mark.parametrize("name", ["pretrained", "dot", "kvae"])
+def assert_same_latents(graph: Path, source: str, store: kvae.FeatureStore) -> None:
+    """The graph's latents are those of encode, however many rows there are."""
+    rows = store.rows(np.arange(len(store)))
+    latent, logvar = kvae.encode(source, store, with_logvar=True, device="cpu", threads=1)
+    found = run_graph(graph, rows)
+    np.testing.assert_allclose(found[0], latent, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(found[1], logvar, atol=1e-5, rtol=0)
+    assert latent.std() > 0.01
+    for n in (1, 5):
+        np.testing.assert_allclose(run_graph(graph, rows[:n])[0], latent[:n], atol=1e-5)
+
+
+def test_latents_of_the_pretrained_model(feature_file: Path, pretrained_graph: Path) -> None:
+    store = kvae.FeatureStore(feature_file, threads=1)
+    assert_same_latents(pretrained_graph, "pretrained", store)
+
+
+@pytest.mark.parametrize("name", ["dot", "kvae"])
 def test_latents_are_those_of_encode(
     name: str,
     feature_file: Path,
@@ -41,33 +58,24 @@ def test_latents_are_those_of_encode(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    source = "pretrained"
     store = kvae.FeatureStore(feature_file, threads=1)
-    rows = store.rows(np.arange(len(store)))
-    if name != "pretrained":
-        torch.manual_seed(0)
-        model = KmerVAE.from_preset(name)
-        with torch.no_grad():
-            # As after training: statistics of BatchNorm, and inputs that are whitened.
-            if name == "dot":
-                model.train()(torch.from_numpy(rows))
-            else:
-                classes = torch.from_numpy(store.source_codes.astype(np.int64))
-                model.encoder.learn(torch.from_numpy(rows), classes)  # type: ignore[operator]
-        source = str(tmp_path / "model.safetensors")
-        model.save(source)
-    output = tmp_path / "encoder.onnx"
-    assert program(f"kvae export {source} -o {output}", monkeypatch) == 0
+    rows = torch.from_numpy(store.rows(np.arange(len(store))))
+    torch.manual_seed(0)
+    model = KmerVAE.from_preset(name, latent=24)
+    with torch.no_grad():
+        # As after training: statistics of BatchNorm, and inputs that are whitened.
+        if name == "dot":
+            model.train()(rows)
+        else:
+            classes = torch.from_numpy(store.source_codes.astype(np.int64))
+            model.encoder.learn(rows, classes)  # type: ignore[operator]
+    monkeypatch.chdir(tmp_path)
+    model.save("model.safetensors")
+    assert program("kvae export model.safetensors -o encoder.onnx", monkeypatch) == 0
     told = capsys.readouterr()
-    latent, logvar = kvae.encode(source, store, with_logvar=True, device="cpu", threads=1)
-    fields = f"rows of 8,362 fields to {latent.shape[1]} latent units"
-    assert (told.out, told.err) == ("", f"{output}: encoder, {fields}\n")
-    found = run_graph(output, rows)
-    np.testing.assert_allclose(found[0], latent, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(found[1], logvar, atol=1e-5, rtol=0)
-    assert latent.std() > 0.01
-    for n in (1, 5):
-        np.testing.assert_allclose(run_graph(output, rows[:n])[0], latent[:n], atol=1e-5)
+    fields = "rows of 8,362 fields to 24 latent units"
+    assert (told.out, told.err) == ("", f"encoder.onnx: encoder, {fields}\n")
+    assert_same_latents(tmp_path / "encoder.onnx", "model.safetensors", store)
 
 
 def test_the_graph_says_which_features_it_takes(
