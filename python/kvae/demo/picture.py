@@ -64,11 +64,14 @@ def _curves(axes: Any, metrics: Path) -> None:
     x = [epoch["epoch"] for epoch in epochs]
     training = [epoch["train"]["loss"] for epoch in epochs]
     validation = [epoch["validation"]["loss"] for epoch in epochs]
+    best = min(range(len(x)), key=validation.__getitem__)
     axes.plot(x, training, label="training")
-    axes.plot(x, validation, label="validation")
+    axes.plot(x, validation, label="validation (a genome left out)")
+    axes.plot(x[best], validation[best], "o", color="C1", label="kept")
     # The first validation can be far off and would flatten all the rest.
-    lowest = min(training + validation)
-    axes.set_ylim(0.9 * lowest, max(1.05 * max(training), 1.2 * lowest))
+    shown = training + validation[1:] + [validation[best]]
+    margin = 0.05 * (max(shown) - min(shown))
+    axes.set_ylim(min(shown) - margin, max(shown) + 4 * margin)
     axes.set_title("loss")
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
