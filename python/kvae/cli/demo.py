@@ -17,6 +17,8 @@ or train one on them, with --init pretrained where they are few:
   kvae featurize genomes/ -o feats.arrow
   kvae train feats.arrow -o run
   kvae encode run feats.arrow -o latent.arrow
+and show it to others, labels and all:
+  kvae report run --latent latent.arrow --labels labels.tsv -o report.html
 and look closer at this run:
   tensorboard --logdir {folder}/run"""
 
@@ -63,5 +65,6 @@ def demo(
         f" {result.latent_agreement:.1%} in the latent space,"
         f" {result.fourmer_agreement:.1%} among plain 4-mers\n"
         f"picture: {output}/demo.png\n"
+        f"the run as a page, for a browser: {output}/report.html\n"
     )
     typer.echo(_NEXT.format(folder=output))

@@ -18,6 +18,7 @@ from kvae.encoding import encode
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.featurizing import featurize
+from kvae.reporting import report
 from kvae.store import FeatureStore
 from kvae.training import TrainResult, train
 
@@ -37,7 +38,7 @@ class DemoResult:
     ----------
     folder
         Where everything is: ``genomes/``, ``feats.arrow``, ``run/``,
-        ``latent.arrow`` and ``demo.png``.
+        ``latent.arrow``, ``report.html`` and ``demo.png``.
     rows, genomes, latent
         Numbers of rows, of genomes they are from, and of latent units.
     training
@@ -67,7 +68,7 @@ def demo(
     progress: TrainProgress | None = None,
     say: Callable[[str], object] = lambda text: None,
 ) -> DemoResult:
-    """Featurize, train and encode the genomes in the package, and draw the result.
+    """Featurize, train and encode the genomes in the package, and report the result.
 
     Parameters
     ----------
@@ -114,6 +115,18 @@ def demo(
         )
         say(f"kvae encode {folder}/run {folder}/feats.arrow -o {folder}/latent.arrow")
         encode(work / "run", work / "feats.arrow", work / "latent.arrow", device=device)
+        page = f"--map tsne -o {folder}/report.html"
+        say(f"kvae report {folder}/run --latent {folder}/latent.arrow {page}")
+        report(
+            work / "run",
+            work / "report.html",
+            latents=work / "latent.arrow",
+            # UMAP would take longer than all the rest.
+            map="tsne",
+            title="kvae demo",
+            device=device,
+            threads=threads,
+        )
         result = _examine(work, folder, training)
         if folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder)

@@ -223,7 +223,9 @@ def _umap(components: Matrix, seed: int) -> Matrix:
 
         reducer = umap.UMAP(
             n_neighbors=min(_UMAP_NEIGHBOURS, len(components) - 1),
-            min_dist=0.1,
+            # Groups as clouds rather than dots, in places that principal components give.
+            min_dist=0.5,
+            init="pca",
             random_state=seed,
             n_jobs=1,
         )

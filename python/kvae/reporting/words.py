@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kvae.config import ProfileEncoderConfig
@@ -75,7 +76,8 @@ def _rows(run: RunFacts) -> list[tuple[str, str]]:
     found = []
     data, split = run.data, run.split
     if data:
-        files = ", ".join(str(entry["path"]) for entry in data.get("inputs", ()))
+        # Names alone: a page is sent to people who have other folders.
+        files = ", ".join(Path(str(entry["path"])).name for entry in data.get("inputs", ()))
         text = f"{data['rows']:,} rows of {bases(data['bases'])} from"
         text += f" {counted(data['sources'], 'sequence file')}"
         found.append(("Data", f"{text}: {files}" if files else text))
