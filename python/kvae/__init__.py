@@ -13,6 +13,7 @@ from kvae._core import __version__
 from kvae.errors import KvaeError
 
 if TYPE_CHECKING:
+    from kvae.checkup import Checkup, doctor
     from kvae.clustering import Clusters, cluster
     from kvae.comparison import Comparison, compare
     from kvae.description import Description, describe
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Block",
+    "Checkup",
     "Clusters",
     "Comparison",
     "Description",
@@ -53,6 +55,7 @@ __all__ = [
     "compare",
     "count_kmers",
     "describe",
+    "doctor",
     "encode",
     "evaluate",
     "export",
@@ -70,6 +73,7 @@ __all__ = [
 
 _HOME = {
     "Block": "kvae.layout",
+    "Checkup": "kvae.checkup",
     "Clusters": "kvae.clustering",
     "Comparison": "kvae.comparison",
     "Description": "kvae.description",
@@ -89,6 +93,7 @@ _HOME = {
     "compare": "kvae.comparison",
     "count_kmers": "kvae.featurizing",
     "describe": "kvae.description",
+    "doctor": "kvae.checkup",
     "encode": "kvae.encoding",
     "evaluate": "kvae.evaluation",
     "export": "kvae.exporting",

@@ -18,6 +18,7 @@ from kvae.cli.cluster import cluster
 from kvae.cli.compare import compare
 from kvae.cli.demo import demo
 from kvae.cli.describe import describe
+from kvae.cli.doctor import doctor
 from kvae.cli.encode import encode
 from kvae.cli.evaluate import evaluate
 from kvae.cli.export import export
@@ -54,6 +55,7 @@ app.command(no_args_is_help=True)(report)
 app.command()(describe)
 app.command()(graph)
 app.command(no_args_is_help=True)(export)
+app.command()(doctor)
 app.command()(demo)
 
 

@@ -118,6 +118,14 @@ Seed = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print a summary as JSON on standard output.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=OUTPUT)]
 
 
