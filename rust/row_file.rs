@@ -7,6 +7,7 @@
 //! one before.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -37,6 +38,8 @@ struct Member {
     file: File,
     /// The number of its first byte.
     base: u64,
+    /// Bytes in it when it was opened.
+    size: u64,
     /// Nothing where the file has none, or is read as it is.
     checksums: Option<Checksums>,
 }
@@ -90,7 +93,7 @@ impl RowFile {
             let file = File::open(path).map_err(|error| Error::io(path, error))?;
             let size = file.metadata().map_err(|error| Error::io(path, error))?.len();
             let checksums = if verify { Checksums::open(&file, path)? } else { None };
-            members.push(Member { path: path.to_path_buf(), file, base, checksums });
+            members.push(Member { path: path.to_path_buf(), file, base, size, checksums });
             base += size;
         }
         Ok(Self { members })
@@ -209,6 +212,11 @@ impl RowFile {
             let (counter, builder, bytes, letters) = tools;
             let first = stretch.letters.start / 4;
             let end = stretch.letters.end.div_ceil(4);
+            // A damaged length must not ask for more memory than there are bytes.
+            let member = self.member(stretch.offset).ok_or_else(no_file)?;
+            if end > (member.base + member.size).saturating_sub(stretch.offset) {
+                return Err(member.cut_short());
+            }
             bytes.resize((end - first) as usize, 0u8);
             self.read(stretch.offset + first, bytes)?;
             let gaps = gaps.get(stretch.gaps.clone()).unwrap_or_default();
@@ -235,13 +243,18 @@ impl RowFile {
 
     fn read<T: Pod>(&self, offset: u64, values: &mut [T]) -> Result<()> {
         let bytes = cast_slice_mut(values);
-        let Some(member) = self.member(offset) else {
-            return Err(Error::Argument("there is no file to read rows from".into()));
-        };
+        let member = self.member(offset).ok_or_else(no_file)?;
         let offset = offset - member.base;
         member.verify(offset, bytes.len() as u64)?;
-        member.file.read_exact_at(bytes, offset).map_err(|error| Error::io(&member.path, error))
+        member.file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => member.cut_short(),
+            _ => Error::io(&member.path, error),
+        })
     }
+}
+
+fn no_file() -> Error {
+    Error::Argument("there is no file to read rows from".into())
 }
 
 impl Member {
@@ -252,6 +265,10 @@ impl Member {
             }
             None => Ok(()),
         }
+    }
+
+    fn cut_short(&self) -> Error {
+        Error::input(&self.path, "ends before its rows do: it was cut short or is damaged")
     }
 }
 
@@ -310,7 +327,22 @@ mod tests {
             file.log_rows(&[400, 0, 400], threads, &mut rows).unwrap();
             assert_eq!(rows.map(|x| x as i32), [100, 101, 102, 0, 1, 2, 100, 101, 102]);
             let error = file.log_rows(&[0, 2396], threads, &mut rows[..4]).unwrap_err();
-            assert!(matches!(error, Error::Io { .. }), "{error}");
+            assert!(matches!(error, Error::Input { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_length_asks_for_no_memory() {
+        let (_file, file) = file_of(&[0; 100]);
+        let layout = Layout::new(&[3]).unwrap();
+        let mut row = vec![0.0; layout.n_fields()];
+        for (offset, letters) in [(0, 0..401), (0, 0..u64::MAX), (99, 4..8), (u64::MAX, 0..8)] {
+            let stretch = Stretch { offset, letters, gaps: 0..0 };
+            let one = NonZeroUsize::MIN;
+            let error = file
+                .packed_rows(&layout, &[stretch], &[], one, Backend::Scalar, &mut row)
+                .unwrap_err();
+            assert!(error.to_string().contains("ends before its rows do"), "{error}");
         }
     }
 

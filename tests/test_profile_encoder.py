@@ -287,7 +287,7 @@ def test_a_file_of_half_the_size_is_computed_with_in_single_precision(tmp_path: 
     path, half = tmp_path / "model.safetensors", tmp_path / "half.safetensors"
     trained.save(path)
     with safe_open(path, framework="pt") as file:
-        header = file.metadata()
+        header = {key: text for key, text in file.metadata().items() if key != "crc32"}
     tensors = {
         name: t.half() if t.is_floating_point() else t for name, t in load_file(path).items()
     }

@@ -63,7 +63,7 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
     Raises
     ------
     KvaeError
-        As `check_output` does, or if the folder cannot be written to.
+        As `check_output` does, or if the folder or the file cannot be written to.
     """
     target = check_output(path, force=force)
     try:
@@ -79,11 +79,14 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
         if not force and target.exists():
             raise KvaeError(f"{path}: was made by someone else meanwhile: it is left as it is")
         temporary.replace(target)
-    except BaseException:
+        _sync(target.parent)
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, name, str(target.parent)):
+            reason = error.strerror or " ".join(str(error).split())
+            raise KvaeError(f"{path}: cannot be written: {reason}") from error
         raise
-    _sync(target.parent)
 
 
 def _set_default_mode(handle: int) -> None:

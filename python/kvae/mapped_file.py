@@ -89,6 +89,7 @@ class MappedFile:
             with pa.memory_map(os.fspath(path)) as source:
                 reader = pa.ipc.open_file(source)
                 self.schema = reader.schema
+                self.names = list(reader.schema.names)
                 self.metadata = self._read_metadata()
                 self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
                 source.seek(0)
@@ -119,7 +120,7 @@ class MappedFile:
         try:
             metadata = json.loads(text)
             version = metadata["format"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise self._error("has unreadable metadata: featurize again") from error
         if version != FORMAT_VERSION:
             raise self._error(
@@ -152,13 +153,13 @@ class MappedFile:
         counts = {f"n{k}": pa.types.is_uint64 for k in self.layout.ks}
         for name, is_right in {**_COLUMNS, **counts}.items():
             self._require(name, is_right)
-        if kind == "packed" or "sequence" in self.schema.names:
+        if kind == "packed" or "sequence" in self.names:
             for name, is_right in _SEQUENCE_COLUMNS.items():
                 self._require(name, is_right)
         return stored
 
     def _require(self, name: str, is_right: Callable[[Any], bool]) -> None:
-        if name not in self.schema.names:
+        if name not in self.names:
             raise self._error(f"has no column {name}: featurize again")
         type_ = self.schema.field(name).type
         if not is_right(type_):

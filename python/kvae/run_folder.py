@@ -173,7 +173,7 @@ class RunFolder:
         """Content of one of the small files, None where it is missing or damaged."""
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def write_data(self, inputs: Sequence[Path], rows: int, sources: int, bases: int) -> None:
@@ -198,21 +198,27 @@ class RunFolder:
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add the figures of an epoch to ``metrics.jsonl``, one line."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(record)) + "\n")
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dict(record)) + "\n")
+        except OSError as error:
+            raise KvaeError(f"{self.metrics}: cannot be written: {error.strerror}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All lines of ``metrics.jsonl``; an unfinished last one is left out."""
+        """All lines of ``metrics.jsonl`` up to the first that is none, as an unfinished one."""
         try:
             lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        except OSError:
+        except (OSError, ValueError):
             return []
         records = []
         for line in lines:
             try:
-                records.append(json.loads(line))
-            except ValueError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+                break
+            records.append(record)
         return records
 
     def cut_metrics(self, epoch: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ class FeatureStore:
 
     def _error(self, message: str) -> KvaeError:
         return KvaeError(f"{self.path}: {message}")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file where what is wrong with its rows is found without knowing it."""
+        try:
+            yield
+        except KvaeError as error:
+            if str(self.path) in str(error):
+                raise
+            raise self._error(f"is damaged ({error}): featurize again") from error
 
     def _batch(self, i: int) -> Any:
         """Get a record batch; the first time, make sure that nothing in it points outside.
@@ -191,7 +202,8 @@ class FeatureStore:
         if len(indices) == 0:
             return out
         rows = out if out.flags.c_contiguous else np.empty_like(out, order="C")
-        self._gatherer.rows(indices, rows)
+        with self._named():
+            self._gatherer.rows(indices, rows)
         if rows is not out:
             out[...] = rows
         return out
@@ -281,7 +293,8 @@ class FeatureStore:
         stored = self._members[0].stored
         names = stored.reads(k, has_sequences=self.has_sequences)
         for batch, here, positions in self._locate(indices, names):
-            out[here] = stored.counts(batch, positions, k)
+            with self._named():
+                out[here] = stored.counts(batch, positions, k)
         return out
 
     def sequences(self, indices: NDArray[np.int64]) -> list[bytes]:
@@ -298,7 +311,9 @@ class FeatureStore:
             raise KeyError("sequence")
         found: list[bytes] = [b""] * len(indices)
         for batch, here, positions in self._locate(indices, ["sequence"]):
-            for i, letters in zip(here.tolist(), sequences(batch, positions), strict=True):
+            with self._named():
+                unpacked = sequences(batch, positions)
+            for i, letters in zip(here.tolist(), unpacked, strict=True):
                 found[i] = letters
         return found
 

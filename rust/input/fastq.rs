@@ -32,12 +32,16 @@ fn line(text: &[u8], at: usize) -> (Range<usize>, usize, u64) {
 /// The four lines from `at` on; nothing where only blank lines are left.
 fn lines(text: &[u8], mut at: usize) -> Option<Lines> {
     let mut blank = 0;
-    while text.get(at) == Some(&b'\n') {
-        at += 1;
+    loop {
+        let (content, next, end) = line(text, at);
+        if !text[content].iter().all(|byte| b" \t".contains(byte)) {
+            break;
+        }
+        if end == 0 {
+            return None;
+        }
+        at = next;
         blank += 1;
-    }
-    if at == text.len() {
-        return None;
     }
     let (header, at, a) = line(text, at);
     let (letters, at, b) = line(text, at);
@@ -149,6 +153,16 @@ mod tests {
         assert_eq!(ids_and_letters(&parsed), expected);
         assert_eq!(parsed.mistake, None);
         assert_eq!(parsed.lines, 13);
+    }
+
+    #[test]
+    fn lines_of_spaces_are_blank() {
+        let text = b" \n\t\n@a\nAC\n+\n!!\n  \n@b\nAC\n+\n! \n\n \t";
+        let parsed = parse(text.to_vec().into(), Backend::Scalar);
+        let expected = ["a", "b"].map(|id| (id.to_string(), "AC".to_string()));
+        assert_eq!(ids_and_letters(&parsed), expected);
+        assert_eq!((parsed.mistake, parsed.lines), (None, 12));
+        assert_eq!(whole_records(text), 31);
     }
 
     #[test]

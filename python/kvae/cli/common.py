@@ -56,8 +56,9 @@ Preset = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+# Text and not paths: a path is normalised, and ./- would become standard input.
 Run = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
         metavar="RUN",
         help="Run folder of kvae train, or a model file; not with --pretrained.",
@@ -65,7 +66,7 @@ Run = Annotated[
     ),
 ]
 Inputs = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Argument(
         metavar="[INPUT]...",
         help="Feature file of kvae featurize, or sequence files and folders.",
@@ -157,18 +158,18 @@ def bases(value: float) -> str:
 
 
 def model_and_inputs(
-    run: Path | None, features: list[Path] | None, pretrained: bool
-) -> tuple[str | Path, list[Path]]:
+    run: str | None, features: list[str] | None, pretrained: bool
+) -> tuple[str, list[str]]:
     """Tell the model from the inputs; the first argument is an input with ``--pretrained``."""
     inputs = [*(features or [])]
     if pretrained:
         from kvae.pretrained import PRETRAINED
 
         inputs = [*([run] if run else []), *inputs]
-        return PRETRAINED, inputs or [Path("feats.arrow")]
+        return PRETRAINED, inputs or ["feats.arrow"]
     if run is None:
         raise typer.BadParameter("give a run, or --pretrained", param_hint="RUN")
-    return run, inputs or [Path("feats.arrow")]
+    return run, inputs or ["feats.arrow"]
 
 
 def parse_ks(text: str) -> list[int]:

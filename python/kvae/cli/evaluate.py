@@ -57,7 +57,7 @@ def evaluate(
         ),
     ] = None,
     reference: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             metavar="INPUT",
             help="Other rows, which baselines learn from instead of the evaluated ones; may be "

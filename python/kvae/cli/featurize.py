@@ -41,7 +41,8 @@ class Store(StrEnum):
 
 def featurize(
     inputs: Annotated[
-        list[Path],
+        # Text and not paths: a path is normalised, and ./- would become standard input.
+        list[str],
         typer.Argument(
             metavar="INPUTS...",
             help="FASTA or FASTQ files (plain, gzip, BGZF, bzip2, xz or zstd), folders, "

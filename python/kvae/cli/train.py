@@ -158,7 +158,7 @@ def train(
     from kvae.training.run import TrainingInterrupted
     from kvae.training.run import train as run_training
 
-    inputs = features or [Path("feats.arrow")]
+    inputs = features or ["feats.arrow"]
     with TerminalProgress(quiet=quiet or not leads(), verbose=verbose) as progress:
         try:
             result = run_training(
@@ -194,5 +194,5 @@ def train(
         progress.message(
             f"{result.run}: {result.epochs} epochs, best validation loss "
             f"{result.best_loss:.1f} in epoch {result.best_epoch}; next: "
-            f"kvae encode {result.run} {' '.join(map(str, inputs))} -o latent.arrow"
+            f"kvae encode {result.run} {' '.join(inputs)} -o latent.arrow"
         )

@@ -224,11 +224,11 @@ def read_setting(text: str) -> tuple[str, Any]:
         raise KvaeError(f"--set {text}: KEY=VALUE expected, such as latent=64")
     try:
         return key, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except ValueError:
+    except (ValueError, RecursionError):
         return key, value
     # A date or time is no configuration's value: leave what looks like one as text.
     return key, parsed if isinstance(parsed, bool | int | float | str | list | dict) else value

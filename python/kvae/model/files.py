@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,15 @@ MODEL_FORMAT = "kvae-model-1"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors and a string header to a safetensors file, atomically."""
+    """Write tensors and a string header to a safetensors file, atomically.
+
+    A checksum of both goes into the header: safetensors has none.
+    """
     on_cpu = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
+    metadata = dict(header) | {"crc32": _checksum(on_cpu, header)}
     try:
         with atomic_output(path, force=True) as temporary:
-            save_file(on_cpu, temporary, metadata=dict(header))
+            save_file(on_cpu, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         reason = str(error).replace("\n", " ")
         raise KvaeError(f"{path}: cannot be written: {reason}") from error
@@ -55,7 +60,8 @@ def read_tensors(
     Raises
     ------
     KvaeError
-        Where the file is missing, damaged or of another format.
+        Where the file is missing, damaged or of another format; of damage to tensors
+        where all are read.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -70,7 +76,21 @@ def read_tensors(
     except (OSError, SafetensorError) as error:
         reason = str(error).replace("\n", " ")
         raise KvaeError(f"{path}: not a readable safetensors file ({reason})") from None
+    stated = header.pop("crc32", None)
+    if names is None and stated is not None and stated != _checksum(tensors, header):
+        raise KvaeError(f"{path}: is damaged: its checksum does not fit")
     return tensors, header
+
+
+def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    """Eight hexadecimal digits that change with any part of a file."""
+    crc = zlib.crc32(json.dumps(dict(sorted(header.items()))).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        data: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+        crc = zlib.crc32(data, crc)
+    return f"{crc:08x}"
 
 
 def restore(

@@ -290,8 +290,13 @@ class Execution:
                 lambda: json.dumps(self.folder.read_json("baselines.json"))
             )
             stored = json.loads(text)
-        if isinstance(stored, dict) and stored.get("data") == self.data:
-            return {part: dict(stored[part]) for part in ("train", "validation")}
+        names = ("train", "validation")
+        if (
+            isinstance(stored, dict)
+            and stored.get("data") == self.data
+            and all(isinstance(stored.get(name), dict) for name in names)
+        ):
+            return {name: dict(stored[name]) for name in names}
         parts = (self.split.train, self.split.validation)
         n_rows = sum(len(part[self.processes.part(len(part))]) for part in parts)
         self.progress.begin("reading", n_rows)
