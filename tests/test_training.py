@@ -290,7 +290,24 @@ def test_a_full_disk_is_reported_in_one_line(
 
     run(store, tmp_path / "run")
     before = checkpoint(tmp_path / "run")[1]
-    monkeypatch.setattr("kvae.model.files.save_file", fail)
+    monkeypatch.setattr("kvae.model.files._write_tensors", fail)
     with pytest.raises(KvaeError, match=r"cannot be written: .*No space left"):
         run(store, tmp_path / "run", epochs=3, resume=True)
     assert checkpoint(tmp_path / "run")[1] == before
+
+
+def test_curves_are_read_by_tensorboard(tmp_path: Path, store: MemoryStore) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "run"
+    run(store, folder, config=small_run(epochs=2))
+    run(store, folder, config=None, epochs=3, resume=True)
+    curves = EventAccumulator(str(folder / "tensorboard"))
+    curves.Reload()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for part in ("train", "validation"):
+        events = curves.Scalars(f"loss/{part}")
+        assert [event.step for event in events] == [1, 2, 3]
+        expected = [line[part]["loss"] for line in lines]
+        assert [event.value for event in events] == pytest.approx(expected, rel=1e-6)
+    assert len(curves.Scalars("lr")) == 3

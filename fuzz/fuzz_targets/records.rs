@@ -6,6 +6,8 @@
 #[path = "common.rs"]
 mod common;
 
+use std::sync::LazyLock;
+
 use common::memory_file;
 use kvae::input::discover::Source;
 use kvae::input::stop::StopFlag;
@@ -49,7 +51,8 @@ fn read(text: &[u8], backend: Backend) -> Outcome {
         assert!(!message.contains('\n'), "{message}");
         Outcome::Refused
     };
-    let mut reader = match TextReader::open(&source, &StopFlag::default(), &TextPool::default()) {
+    static POOL: LazyLock<TextPool> = LazyLock::new(TextPool::default);
+    let mut reader = match TextReader::open(&source, &StopFlag::default(), &POOL) {
         Ok(reader) => reader,
         Err(error) => return complain(error.to_string()),
     };

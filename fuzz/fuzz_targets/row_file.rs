@@ -34,7 +34,7 @@ struct Input {
 
 fuzz_target!(|input: Input| {
     let (_file, path) = memory_file(&input.bytes);
-    let file = RowFile::open(&path).unwrap();
+    let file = RowFile::open(&[path], true).unwrap();
     let layout = Layout::new(&[3]).unwrap();
     let mut offsets = input.offsets;
     offsets.truncate(4);

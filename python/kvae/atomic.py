@@ -84,7 +84,8 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) and error.filename in (None, name, str(target.parent)):
-            reason = error.strerror or " ".join(str(error).split())
+            # Arrow words what the system says for programmers.
+            reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
             raise KvaeError(f"{path}: cannot be written: {reason}") from error
         raise
 

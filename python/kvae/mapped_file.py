@@ -96,7 +96,11 @@ class MappedFile:
                 self.address: int = source.read_buffer(source.size()).address
         except OSError as error:
             # Arrow reports truncation as an operating system's error too.
-            reason = error.strerror or "is not a whole Arrow file: featurize again"
+            reason = "is not a whole Arrow file: featurize again"
+            if error.errno:
+                reason = os.strerror(error.errno).lower()
+            elif "mapping" in str(error):
+                reason = "cannot be mapped into memory"
             raise self._error(reason) from error
         except (pa.ArrowException, ValueError, SystemError) as error:
             # What Arrow raises for damaged metadata is not one family.

@@ -26,6 +26,11 @@ def is_feature_file(path: str | os.PathLike[str]) -> bool:
     """Whether a path leads to an Arrow file, or to nothing at all.
 
     Folders, pipes, ``-`` and ``@lists`` do not.
+
+    Raises
+    ------
+    KvaeError
+        If there is a file, and it cannot be read.
     """
     if not Path(path).exists():
         return os.fspath(path)[:1] not in ("-", "@")
@@ -34,9 +39,8 @@ def is_feature_file(path: str | os.PathLike[str]) -> bool:
     try:
         with Path(path).open("rb") as file:
             return file.read(len(_ARROW_MAGIC)) == _ARROW_MAGIC
-    except OSError:
-        # What is wrong is said by whoever opens it.
-        return True
+    except OSError as error:
+        raise KvaeError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
 
 
 def open_sequences(

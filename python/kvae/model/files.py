@@ -12,11 +12,10 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kvae.atomic import atomic_output
@@ -29,6 +28,19 @@ if TYPE_CHECKING:
 
 MODEL_FORMAT = "kvae-model-1"
 
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write tensors and a string header to a safetensors file, atomically.
@@ -37,12 +49,35 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     """
     on_cpu = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
     metadata = dict(header) | {"crc32": _checksum(on_cpu, header)}
-    try:
-        with atomic_output(path, force=True) as temporary:
-            save_file(on_cpu, temporary, metadata=metadata)
-    except (OSError, SafetensorError) as error:
-        reason = str(error).replace("\n", " ")
-        raise KvaeError(f"{path}: cannot be written: {reason}") from error
+    with atomic_output(path, force=True) as temporary, temporary.open("wb") as file:
+        _write_tensors(file, on_cpu, metadata)
+
+
+def _write_tensors(
+    file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write what safetensors reads.
+
+    Its own writer makes another temporary file, which nobody would know of where the
+    process is killed.
+    """
+    # Larger items first, so that all are aligned.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        start, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in order:
+        file.write(_bytes_of(tensors[name]))
 
 
 def read_tensors(
@@ -82,14 +117,17 @@ def read_tensors(
     return tensors, header
 
 
+def _bytes_of(tensor: Tensor) -> Any:
+    return tensor.reshape(-1).view(torch.uint8).numpy()
+
+
 def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
     """Eight hexadecimal digits that change with any part of a file."""
     crc = zlib.crc32(json.dumps(dict(sorted(header.items()))).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].detach()
+        tensor = tensors[name]
         crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
-        data: Any = tensor.reshape(-1).view(torch.uint8).numpy()
-        crc = zlib.crc32(data, crc)
+        crc = zlib.crc32(_bytes_of(tensor), crc)
     return f"{crc:08x}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,7 +244,7 @@ class Execution:
         minutes = self.config.training.checkpoint_minutes
         keeper = Keeper(self.folder, trainer, self.data, minutes, state)
         curves = Curves(self.folder.tensorboard, done) if self.processes.is_first else None
-        with keeper.listening(), curves or nullcontext():
+        with keeper.listening():
             for epoch in range(done + 1, epochs + 1):
                 best = keeper.state.best if keeper.state else None
                 lowest = best.loss if best else float("inf")
