@@ -11,7 +11,7 @@ import torch
 from in_process import kvae
 from kvae.errors import KvaeError
 from kvae.model import KmerVAE
-from kvae.training.memory import batch_that_fits, memory_advice
+from kvae.training.memory import batch_that_fits, memory_advice, moved_to
 from small import MemoryStore, small_model
 from test_survival import NARROW
 from training_runs import checkpoint, run
@@ -98,3 +98,13 @@ def test_a_cuda_device_is_asked(store: MemoryStore, monkeypatch: pytest.MonkeyPa
         memory_advice(4096, model, cuda),
     ):
         raise torch.OutOfMemoryError
+
+
+def test_a_model_that_does_not_fit_is_one_line(store: MemoryStore) -> None:
+    class Full(torch.nn.Linear):
+        def to(self, *_: object, **__: object) -> Full:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(KvaeError, match=r"cuda:0 has too little memory for a model of 4 MB"):
+        moved_to(Full(1000, 1000), torch.device("cuda", 0))
+    assert moved_to(torch.nn.Linear(2, 2), torch.device("cpu")).in_features == 2

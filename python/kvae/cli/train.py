@@ -125,6 +125,14 @@ def train(
             rich_help_panel=MACHINE,
         ),
     ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="The same bits every time on CUDA, too, or an error; slower.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False,
     threads: Threads = None,
     resume: Annotated[
         bool,
@@ -180,6 +188,7 @@ def train(
                 seed=seed,
                 precision=precision,
                 compile=compile,
+                deterministic=deterministic or None,
                 device=device,
                 threads=threads,
                 verify=verify,

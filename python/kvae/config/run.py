@@ -102,7 +102,11 @@ class TrainConfig(Frozen):
 
     ``precision`` is that of the hidden layers, see `kvae.training.precision`;
     ``compile`` says whether a step is compiled, None where that is left to the
-    device.
+    device. With ``deterministic`` a GPU, too, computes the same bits every time, or
+    refuses.
+
+    ``shuffle`` is ``rows``, or ``blocks`` where storage is slow at reading from
+    everywhere: see `kvae.training.batches.shuffled_blocks`.
     """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = defaults.EPOCHS
@@ -123,11 +127,22 @@ class TrainConfig(Frozen):
     checkpoint_minutes: NonNegative = 10.0
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     compile: bool | None = None
+    deterministic: bool = False
+    shuffle: Literal["rows", "blocks"] = "rows"
 
     @model_validator(mode="after")
     def _check_freeze(self) -> Self:
         if {"encoder", "decoder"} <= set(self.freeze):
             raise ValueError("with encoder and decoder frozen there is nothing to train")
+        return self
+
+    @model_validator(mode="after")
+    def _check_shuffle(self) -> Self:
+        if self.shuffle == "blocks" and self.positives != "contig":
+            raise ValueError(
+                "batches of classes are made of rows from everywhere: set shuffle to rows, or "
+                "positives to contig"
+            )
         return self
 
     @model_validator(mode="after")

@@ -34,8 +34,9 @@ from kvae.training.classes import (
     related_classes,
     row_classes,
 )
+from kvae.training.determinism import deterministic
 from kvae.training.keeping import Keeper
-from kvae.training.memory import memory_advice
+from kvae.training.memory import memory_advice, moved_to
 from kvae.training.precision import resolve_precision
 from kvae.training.processes import Processes
 from kvae.training.split import Split, split_rows
@@ -146,7 +147,7 @@ class Execution:
             self.classes = row_classes(source, training)
         self.data = _data_fingerprint(source, self.split, self.classes)
         torch.manual_seed(training.seed)
-        self.model = KmerVAE(config.model, source.layout).to(device)
+        self.model = moved_to(KmerVAE(config.model, source.layout), device)
         for part in training.freeze:
             self.model.get_submodule(part).requires_grad_(False)
 
@@ -192,7 +193,11 @@ class Execution:
         if self.processes.is_first:
             self._write_start(state, baselines)
         batch_size = self.config.training.batch_size
-        with self.precision.products(), memory_advice(batch_size, self.model, self.device):
+        with (
+            self.precision.products(),
+            deterministic(self.config.training.deterministic),
+            memory_advice(batch_size, self.model, self.device),
+        ):
             state = self._epochs(trainer, state)
         return self._result(state)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from kvae.errors import KvaeError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 # The smallest batch that batch normalisation can use.
 _SMALLEST = 2
@@ -37,8 +40,7 @@ def memory_advice(batch_size: int, model: nn.Module, device: torch.device) -> It
     try:
         yield
     except RuntimeError as error:
-        # A CPU has no exception of its own for it.
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
+        if not is_out_of_memory(error):
             raise
         fits = batch_size // 2
         if device.type == "cuda":
@@ -53,6 +55,31 @@ def memory_advice(batch_size: int, model: nn.Module, device: torch.device) -> It
         if fits < _SMALLEST:
             raise KvaeError(f"{told}: choose a smaller model or another --device") from None
         raise KvaeError(f"{told}: start again with --batch-size {fits}") from None
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an allocation failed; a CPU has no exception of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error)
+
+
+def moved_to(model: ModuleT, device: torch.device) -> ModuleT:
+    """Move a model to a device.
+
+    Raises
+    ------
+    KvaeError
+        Where the device has too little memory for it.
+    """
+    try:
+        return model.to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        weights = sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
+        raise KvaeError(
+            f"{device} has too little memory for a model of {weights:,.0f} MB: choose a smaller"
+            " model or another --device"
+        ) from None
 
 
 def batch_that_fits(batch_size: int, *, fixed: int, peak: int, room: int) -> int:

@@ -45,6 +45,7 @@ def train(
     seed: int | None = None,
     precision: str | None = None,
     compile: bool | None = None,
+    deterministic: bool | None = None,
     device: str = "auto",
     threads: int | None = None,
     verify: bool = True,
@@ -75,7 +76,7 @@ def train(
         ``{"decoder.kind": "lowrank"}``; see `kvae.config.override`.
     window, min_length, resample
         How sequences become rows, see `kvae.config.SequencesConfig`.
-    epochs, batch_size, lr, latent, seed, precision, compile
+    epochs, batch_size, lr, latent, seed, precision, compile, deterministic
         Changes to the preset or configuration; the defaults are those of
         `kvae.config.TrainConfig`.
     positives, labels
@@ -124,6 +125,7 @@ def train(
         "training.seed": seed,
         "training.precision": precision,
         "training.compile": compile,
+        "training.deterministic": deterministic,
         "model.latent": latent,
         "training.positives": positives,
         "training.labels": None if labels is None else str(labels),

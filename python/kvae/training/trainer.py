@@ -21,7 +21,7 @@ from kvae.errors import KvaeError
 from kvae.halves import Halves
 from kvae.loading import Batch, BatchLoader, Indices, RowSource, describe_row
 from kvae.resampling import ResampledRows
-from kvae.training.batches import shuffled, split_batches
+from kvae.training.batches import shuffled, shuffled_blocks, split_batches
 from kvae.training.classes import Classes, GroupedBatches
 from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.metrics import EpochSums
@@ -230,7 +230,8 @@ class Trainer:
         if self._grouped is not None:
             return self._grouped(epoch)
         training = self._config.training
-        order = shuffled(self._split.train, training.seed, epoch)
+        shuffle = shuffled_blocks if training.shuffle == "blocks" else shuffled
+        order = shuffle(self._split.train, training.seed, epoch)
         return split_batches(order, training.batch_size)
 
     def _set_lr(self, epoch: int, n_batches: int) -> None:
