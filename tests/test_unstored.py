@@ -17,6 +17,7 @@ from kvae.config import RunConfig
 from kvae.layout import default_layout
 from kvae.loading import open_rows
 from kvae.model import KmerVAE
+from kvae.progress import Progress
 from kvae.sequences import is_feature_file
 from sequences import bgzf, fails, fasta, fastq, run_kvae, write
 from small import small_model
@@ -126,3 +127,18 @@ def test_rows_have_the_blocks_that_the_model_names(genomes: Path) -> None:
     kvae.train("genomes", "run", config=config, settings=settings, device="cpu", threads=1)
     latent = kvae.encode("run", "genomes", device="cpu")
     assert latent.shape == (len(kvae.open_sequences("genomes")), 12)
+
+
+def test_reading_sequences_is_told(data_files: list[Path], tmp_path: Path) -> None:
+    class Listener(Progress):
+        def __init__(self) -> None:
+            self.told: list[tuple[int, int | None, int]] = []
+
+        def reading(self, read: int, total: int | None, rows: int) -> None:
+            self.told.append((read, total, rows))
+
+    listener = Listener()
+    rows = open_rows(data_files, progress=listener)
+    read, total, n_rows = listener.told[-1]
+    assert read == total == sum(path.stat().st_size for path in data_files)
+    assert n_rows == len(rows)

@@ -157,7 +157,7 @@ def encode(
     if batch_size < 1:
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
     model, source = open_model_and_rows(
-        run, features, device=device, threads=threads, verify=verify
+        run, features, device=device, threads=threads, verify=verify, progress=progress
     )
     with torch_threads(threads), evaluating(model):
         batches = _posteriors(model, source, batch_size, progress)
@@ -178,6 +178,7 @@ def open_model_and_rows(
     device: str,
     threads: int | None,
     verify: bool = True,
+    progress: Progress | None = None,
 ) -> tuple[KmerVAE, RowSource]:
     """Open rows that fit a model, and the model, on the device that computes.
 
@@ -192,7 +193,9 @@ def open_model_and_rows(
     torch_device = resolve_device(device)
     folder = RunFolder(run_or_pretrained(run))
     k, cutting = _kind_of_rows(folder)
-    source = open_rows(features, k=k, cutting=cutting, threads=threads, verify=verify)
+    source = open_rows(
+        features, k=k, cutting=cutting, threads=threads, verify=verify, progress=progress
+    )
     return folder.load_model(source.layout).to(torch_device), source
 
 

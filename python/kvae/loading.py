@@ -21,6 +21,7 @@ from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
 from kvae.halves import Halves
 from kvae.layout import Layout
+from kvae.progress import Progress
 from kvae.resampling import open_resampled
 from kvae.sequences import is_feature_file, open_sequences
 from kvae.store import FeatureStore
@@ -241,6 +242,7 @@ def open_rows(
     threads: int | None = None,
     layout: Layout | None = None,
     verify: bool = True,
+    progress: Progress | None = None,
 ) -> RowSource:
     """Open what rows come from; an object with rows is returned as it is.
 
@@ -261,6 +263,8 @@ def open_rows(
         Of the rows of an array, that with the blocks ``k`` where omitted.
     verify
         Hold what is read of a feature file against its checksums.
+    progress
+        Told how far sequences are read.
 
     Raises
     ------
@@ -288,8 +292,21 @@ def open_rows(
             )
         return FeatureStore(paths[0], threads=threads, verify=verify)
     window, min_length = cutting.window, cutting.min_length
+    listener = progress or Progress()
+
+    def tell(read: int, total: int | None, rows: int, letters: int) -> None:
+        listener.reading(read, total, rows)
+
     if cutting.resample:
         return open_resampled(
-            paths, k=k, window=window, min_length=min_length, seed=seed, threads=threads
+            paths,
+            k=k,
+            window=window,
+            min_length=min_length,
+            seed=seed,
+            threads=threads,
+            progress=tell,
         )
-    return open_sequences(paths, k=k, window=window, min_length=min_length, threads=threads)
+    return open_sequences(
+        paths, k=k, window=window, min_length=min_length, threads=threads, progress=tell
+    )

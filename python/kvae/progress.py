@@ -12,6 +12,9 @@ class Progress:
     def message(self, text: str) -> None:
         """Receive a remark in one line."""
 
+    def reading(self, read: int, total: int | None, rows: int) -> None:
+        """Learn that sequences are being read: bytes, of how many if known, and rows so far."""
+
     def begin(self, label: str, rows: int) -> None:
         """Learn that a pass over ``rows`` rows begins."""
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kvae.featurizing import DEFAULT_KS, DEFAULT_MIN_LENGTH, DEFAULT_WINDOW, Paths
+from kvae.featurizing import DEFAULT_KS, DEFAULT_MIN_LENGTH, DEFAULT_WINDOW, Paths, Progress
 from kvae.sequences import open_sequences
 from kvae.store import FeatureStore
 
@@ -180,12 +180,13 @@ def open_resampled(
     min_length: int = DEFAULT_MIN_LENGTH,
     seed: int = 0,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> ResampledRows:
     """Read sequence files into memory, to draw windows from them.
 
     Parameters
     ----------
-    inputs, k, window, min_length, threads
+    inputs, k, window, min_length, threads, progress
         As for `kvae.open_sequences`; `window` must be positive.
     seed
         Decides what is drawn.
@@ -195,5 +196,7 @@ def open_resampled(
     KvaeError
         If an input is missing, damaged or no sequence file, or no row is left.
     """
-    contigs = open_sequences(inputs, k=k, window=0, min_length=min_length, threads=threads)
+    contigs = open_sequences(
+        inputs, k=k, window=0, min_length=min_length, threads=threads, progress=progress
+    )
     return ResampledRows(contigs, window, min_length, seed)

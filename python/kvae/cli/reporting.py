@@ -74,6 +74,23 @@ class TerminalProgress(TrainProgress):
         if not self._quiet:
             self._console.print(text, markup=False)
 
+    def reading(self, read: int, total: int | None, rows: int) -> None:
+        """Show how far sequences are read, in megabytes."""
+        label = "reading MB"
+        if self._label != label:
+            self.begin(label, 0)
+        now = time.monotonic()
+        self._bar.update(
+            self._task,
+            completed=read // 1_000_000,
+            total=None if total is None else -(-total // 1_000_000),
+            rate=f"{rows:,} rows",
+        )
+        if self._bar.disable and now - self._told > _LINE_SECONDS:
+            self._told = now
+            share = f"{100 * read / total:.0f} % of the sequences, " if total else ""
+            self.message(f"reading: {share}{rows:,} rows")
+
     def begin(self, label: str, rows: int) -> None:
         """Restart the bar for a pass."""
         self._label, self._total, self._done = label, rows, 0

@@ -166,6 +166,7 @@ def train(
             seed=run_config.training.seed,
             threads=n_threads,
             verify=verify,
+            progress=listener,
         )
         with torch_threads(n_threads), own_random_state(torch_device):
             execution = Execution(
