@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::arrow::{FeatureWriter, Settings};
 use crate::error::{Error, Result};
 use crate::input::discover::{Source, discover};
+use crate::input::share::{Shard, share};
 use crate::layout::Layout;
 use crate::pipeline::{
     self, BATCH_ROWS, Content, Flush, Group, Plan, Progress, Sink, Store, Summary,
@@ -41,19 +42,18 @@ pub struct Options {
     pub sequence: bool,
     /// Leave files with mistakes out.
     pub skip_bad: bool,
+    /// The share of the inputs to featurize, if not all.
+    pub shard: Option<Shard>,
     /// Number of threads.
     pub threads: NonZeroUsize,
 }
 
 impl Options {
     fn store(&self) -> Store {
-        // The last window holds less than two.
-        let longest = 2 * self.window;
         match self.kept {
             Kept::Log => Store::Log,
             Kept::Packed => Store::Packed,
-            Kept::Counts if self.window > 0 && u16::try_from(longest).is_ok() => Store::Counts16,
-            Kept::Counts => Store::Counts32,
+            Kept::Counts => Store::counts(self.window),
         }
     }
 }
@@ -87,6 +87,10 @@ pub fn featurize(
     let mut warnings = Vec::new();
     let sources = discover(inputs, &mut |warning| warnings.push(warning))?;
     refuse_target(inputs, &sources, target)?;
+    let sources = match options.shard {
+        Some(shard) => share(sources, shard, options.skip_bad)?.sources,
+        None => sources,
+    };
 
     let plan = Plan {
         cutting: Cutting { window: options.window, min_length: options.min_length },
@@ -98,12 +102,13 @@ pub fn featurize(
         threads: options.threads,
         backend: Backend::active()?,
         skip_bad: options.skip_bad,
+        may_be_empty: options.shard.is_some(),
     };
     let settings =
         Settings { window: options.window, min_length: options.min_length, batch_rows: BATCH_ROWS };
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let mut writer = FeatureWriter::create(out, target, plan.content.clone(), &settings, &names)?;
-    let bytes: Option<u64> = sources.iter().map(|source| source.size).sum();
+    let bytes: Option<u64> = sources.iter().map(Source::bytes).sum();
     let mut watch = |progress| watch(progress, bytes);
     let mut summary = pipeline::run(&sources, &plan, &mut writer, &mut watch)?;
     writer.finish()?;

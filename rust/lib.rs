@@ -20,6 +20,7 @@ pub mod input;
 mod large;
 pub mod layout;
 pub mod memory;
+pub mod merge;
 pub mod naive;
 mod output;
 pub mod packed;

@@ -24,6 +24,8 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::canonical::columns;
 use crate::error::Error;
 use crate::featurize::{Kept, Options};
+use crate::input::discover::discover;
+use crate::input::share::{Shard, share};
 use crate::layout::Layout;
 use crate::memory;
 use crate::packed::{self, Gap};
@@ -247,6 +249,7 @@ fn featurize<'py>(
     store: &str,
     sequence: bool,
     skip_bad: bool,
+    shard: Option<(i64, i64)>,
     threads: Option<i64>,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -266,6 +269,7 @@ fn featurize<'py>(
         kept,
         sequence,
         skip_bad,
+        shard: shard.map(|(index, count)| shard_of(index, count)).transpose()?,
         threads: threads_or_all(threads)?,
     };
     let progress = progress.map(Bound::unbind);
@@ -292,6 +296,47 @@ fn featurize<'py>(
     }
 }
 
+/// A shard that is counted from 1.
+fn shard_of(index: i64, count: i64) -> PyResult<Shard> {
+    if 1 <= index && index <= count {
+        return Ok(Shard { index: index as u64 - 1, count: count as u64 });
+    }
+    Err(KvaeError::new_err(format!("shard {index}/{count}: shards of {count} are 1 to {count}")))
+}
+
+/// Which inputs a shard reads.
+#[pyfunction]
+fn shard_inputs(
+    py: Python<'_>,
+    inputs: Vec<PathBuf>,
+    index: i64,
+    count: i64,
+    whole: bool,
+) -> PyResult<Bound<'_, PyDict>> {
+    let which = shard_of(index, count)?;
+    let found = py.detach(|| {
+        // Whoever reads them hears the warnings.
+        let sources = discover(&inputs, &mut |_| ())?;
+        share(sources, which, whole)
+    })?;
+    let dict = PyDict::new(py);
+    dict.set_item("inputs", found.inputs)?;
+    dict.set_item("bytes", found.bytes)?;
+    dict.set_item("digest", format!("{:016x}", found.digest))?;
+    dict.set_item("first", found.first)?;
+    let files: Vec<_> = found
+        .sources
+        .into_iter()
+        .map(|source| {
+            let size = source.size.unwrap_or_default();
+            let range = source.range.unwrap_or(0..size);
+            (source.name, source.path, size, range.start, range.end)
+        })
+        .collect();
+    dict.set_item("files", files)?;
+    Ok(dict)
+}
+
 fn describe<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict>> {
     let total = summary.total();
     let counts = HashMap::from([
@@ -316,6 +361,36 @@ fn describe<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDi
     Ok(dict)
 }
 
+/// Joins feature files: paths, and the position of the first source of each.
+/// Returns rows and letters.
+#[pyfunction]
+fn merge(
+    py: Python<'_>,
+    parts: Vec<(PathBuf, i32)>,
+    sources: Vec<String>,
+    out: PathBuf,
+    target: PathBuf,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<(u64, u64)> {
+    let progress = progress.map(Bound::unbind);
+    let mut raised = None;
+    let mut watch = |rows| {
+        let called = Python::attach(|py| {
+            py.check_signals()?;
+            progress.as_ref().map_or(Ok(()), |callback| callback.call1(py, (rows,)).map(|_| ()))
+        });
+        called.map_err(|error| {
+            raised = Some(error);
+            Error::Interrupted
+        })
+    };
+    let result = py.detach(|| crate::merge::merge(&parts, &sources, &out, &target, &mut watch));
+    match raised {
+        Some(raised) => Err(raised),
+        None => Ok(result?),
+    }
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -327,5 +402,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(featurize_sequences, module)?)?;
     module.add_function(wrap_pyfunction!(unpack, module)?)?;
     module.add_function(wrap_pyfunction!(featurize, module)?)?;
+    module.add_function(wrap_pyfunction!(shard_inputs, module)?)?;
+    module.add_function(wrap_pyfunction!(merge, module)?)?;
     module.add_class::<row_file::PyRowFile>()
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::input::records::{Header, Parsed};
+use crate::input::share::count_before;
 use crate::input::text_buffer::TextBuffer;
 use crate::layout::SHORTEST_RUN;
 
@@ -84,6 +85,10 @@ pub struct Windower {
     cutting: Cutting,
     path: PathBuf,
     source: u32,
+    /// Bytes of the file that others read.
+    skipped: u64,
+    /// Lines and records in them, once somebody asked.
+    before: Option<(u64, u64)>,
     line: u64,
     record: Option<Record>,
     hasher: RandomState,
@@ -99,6 +104,8 @@ impl Windower {
             cutting,
             path,
             source,
+            skipped: 0,
+            before: None,
             line: 1,
             record: None,
             hasher: RandomState::new(),
@@ -106,6 +113,24 @@ impl Windower {
             odd: OddNames::default(),
             tally: Tally::default(),
         }
+    }
+
+    /// For a part of a file, behind so many bytes, which end with a line.
+    #[must_use]
+    pub fn after(mut self, skipped: u64) -> Self {
+        self.skipped = skipped;
+        self
+    }
+
+    /// Lines and records of the file before what is read of it. Few ask: it
+    /// takes reading them.
+    fn before(&mut self) -> (u64, u64) {
+        let (path, skipped) = (&self.path, self.skipped);
+        *self.before.get_or_insert_with(|| match skipped {
+            0 => (0, 0),
+            // What cannot be read was just being read.
+            _ => count_before(path, skipped).unwrap_or_default(),
+        })
     }
 
     /// Takes the file's next chunk and appends the rows that are certain.
@@ -124,7 +149,8 @@ impl Windower {
             self.extend(&text, piece.letters, whole, rows)?;
         }
         if let Some(mistake) = parsed.mistake {
-            return Err(Error::input_at(&self.path, self.line + mistake.line, mistake.message));
+            let line = self.before().0 + self.line + mistake.line;
+            return Err(Error::input_at(&self.path, line, mistake.message));
         }
         self.line += parsed.lines;
         Ok(())
@@ -146,7 +172,7 @@ impl Windower {
         self.odd.replaced += u64::from(header.replaced);
         let id: Arc<str> = if header.id.is_empty() {
             self.odd.missing += 1;
-            format!("record_{}", self.tally.records).into()
+            format!("record_{}", self.before().1 + self.tally.records).into()
         } else {
             header.id.into()
         };

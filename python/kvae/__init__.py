@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kvae.exporting import Exported, export
     from kvae.featurizing import FeaturizeResult, count_kmers, featurize, featurize_sequences
     from kvae.layout import Block, Layout, kmers
+    from kvae.merging import MergeResult, merge
     from kvae.model import KmerVAE
     from kvae.reporting import Report, report
     from kvae.searching import Hits, LatentIndex, index, search
@@ -46,6 +47,7 @@ __all__ = [
     "KvaeError",
     "LatentIndex",
     "Layout",
+    "MergeResult",
     "ModelGraph",
     "PretrainResult",
     "Report",
@@ -64,6 +66,7 @@ __all__ = [
     "graph",
     "index",
     "kmers",
+    "merge",
     "open_sequences",
     "pretrain",
     "report",
@@ -85,6 +88,7 @@ _HOME = {
     "KmerVAE": "kvae.model",
     "LatentIndex": "kvae.searching",
     "Layout": "kvae.layout",
+    "MergeResult": "kvae.merging",
     "ModelGraph": "kvae.drawing",
     "PretrainResult": "kvae.training.pretraining",
     "Report": "kvae.reporting",
@@ -102,6 +106,7 @@ _HOME = {
     "graph": "kvae.drawing",
     "index": "kvae.searching",
     "kmers": "kvae.layout",
+    "merge": "kvae.merging",
     "open_sequences": "kvae.sequences",
     "pretrain": "kvae.training.pretraining",
     "report": "kvae.reporting",

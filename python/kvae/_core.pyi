@@ -20,6 +20,13 @@ class _Summary(TypedDict):
     warnings: list[str]
     bad: list[str]
 
+class _Share(TypedDict):
+    inputs: int
+    bytes: int
+    digest: str
+    first: int
+    files: list[tuple[str, str, int, int, int]]
+
 class RowFile:
     def __init__(
         self,
@@ -88,6 +95,17 @@ def featurize(
     store: str,
     sequence: bool,
     skip_bad: bool,
+    shard: tuple[int, int] | None,
     threads: int | None,
     progress: Callable[[int, int | None, int, int], object] | None,
 ) -> _Summary: ...
+def shard_inputs(
+    inputs: Sequence[str | PathLike[str]], index: int, count: int, whole: bool
+) -> _Share: ...
+def merge(
+    parts: Sequence[tuple[str | PathLike[str], int]],
+    sources: Sequence[str],
+    out: str | PathLike[str],
+    target: str | PathLike[str],
+    progress: Callable[[int], object] | None,
+) -> tuple[int, int]: ...

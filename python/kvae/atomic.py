@@ -49,11 +49,14 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
 
 
 @contextmanager
-def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+def atomic_output(
+    path: str | os.PathLike[str], *, force: bool = False, prefix: str = ".kvae."
+) -> Iterator[Path]:
     """Give a temporary path to write to, and move it to `path` at the end.
 
     What was at `path` stays untouched unless the block ends without an
-    exception; the temporary file is removed if it does not.
+    exception; the temporary file is removed if it does not. Its name begins with
+    ``prefix``.
 
     Yields
     ------
@@ -67,7 +70,7 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
     """
     target = check_output(path, force=force)
     try:
-        handle, name = tempfile.mkstemp(prefix=".kvae.", suffix=".tmp", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
     except OSError as error:
         raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
     temporary = Path(name)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kvae import _core
@@ -49,6 +50,8 @@ class FeaturizeResult:
         Why files were left out (``skip_bad=True``).
     seconds
         Wall time.
+    repeated
+        Whether the shard was there already.
     """
 
     files: int
@@ -61,6 +64,7 @@ class FeaturizeResult:
     warnings: list[str]
     bad: list[str]
     seconds: float
+    repeated: bool = False
 
 
 def _as_list(sequences: str | bytes | Iterable[str | bytes]) -> Iterable[str | bytes]:
@@ -158,6 +162,7 @@ def featurize(
     store: Literal["log", "counts", "packed"] = "log",
     sequence: bool = True,
     skip_bad: bool = False,
+    shard: str | tuple[int, int] | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -170,7 +175,8 @@ def featurize(
         FASTA or FASTQ files, compressed or not, folders, ``@lists`` of paths, or
         ``-`` for standard input.
     output
-        The file to write. It appears when all rows are in it, or not at all.
+        The file to write. It appears when all rows are in it, or not at all. With
+        ``shard`` the folder that shards go to, ``feats`` where omitted.
     k
         The k-mer blocks of a row.
     window
@@ -185,6 +191,11 @@ def featurize(
         Keep the sequence of each row, at two bits a base.
     skip_bad
         Leave files with mistakes out instead of stopping at the first.
+    shard
+        Featurize one of several shares of the inputs, ``"3/32"`` or ``(3, 32)``. It
+        becomes ``feats-0003-of-0032.arrow`` in the folder ``output``, with a manifest
+        beside it; if both are there already, nothing is done. `kvae.merge` joins all
+        shards, and whatever reads a feature file reads their folder.
     threads
         All CPUs that this process may use, by default.
     force
@@ -200,6 +211,24 @@ def featurize(
         or if `output` cannot be written.
     """
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    if shard is not None:
+        from kvae.sharding import featurize_shard
+        from kvae.shards import ShardName
+
+        return featurize_shard(
+            paths,
+            Path("feats" if os.fspath(output) == "feats.arrow" else output),
+            ShardName.of(shard),
+            k=k,
+            window=window,
+            min_length=min_length,
+            store=store,
+            sequence=sequence,
+            skip_bad=skip_bad,
+            threads=threads,
+            force=force,
+            progress=progress,
+        )
     start = time.perf_counter()
     with atomic_output(output, force=force) as temporary:
         summary = _core.featurize(
@@ -212,6 +241,7 @@ def featurize(
             store,
             sequence,
             skip_bad,
+            None,
             threads,
             progress,
         )

@@ -229,8 +229,15 @@ def input_files(features: Features) -> list[Path]:
     else:
         # Of rows in memory, the path says what they are called, not what they are.
         path = Path(str(getattr(features, "path", "array")))
-        found = [path] if path.is_file() and is_feature_file(path) else []
+        found = [path] if path.exists() and is_feature_file(path) else []
     return found if all(path.is_file() or path.is_dir() for path in found) else []
+
+
+def _are_features(paths: Sequence[str | Path]) -> bool:
+    """Whether these are a feature file, or shards of one."""
+    if len(paths) == 1:
+        return is_feature_file(paths[0])
+    return bool(paths) and all(Path(path).exists() and is_feature_file(path) for path in paths)
 
 
 def open_rows(
@@ -249,8 +256,8 @@ def open_rows(
     Parameters
     ----------
     features
-        A feature file; or sequence files and folders, which are read into memory;
-        or an object with rows; or an array or tensor of them, shape (rows, fields).
+        A feature file, or its shards; or sequence files and folders, which are read
+        into memory; or an object with rows; or an array or tensor of them, shape (rows, fields).
     k
         The k-mer blocks of the rows of sequences.
     cutting
@@ -284,13 +291,14 @@ def open_rows(
         paths = list(features)
     else:
         return features
-    if len(paths) == 1 and is_feature_file(paths[0]):
+    if _are_features(paths):
         if cutting.resample:
             raise KvaeError(
                 f"{paths[0]}: windows are drawn from sequences, and a feature file holds rows: "
                 "give sequence files, or leave --resample out"
             )
-        return FeatureStore(paths[0], threads=threads, verify=verify)
+        store = paths[0] if len(paths) == 1 else paths
+        return FeatureStore(store, threads=threads, verify=verify)
     window, min_length = cutting.window, cutting.min_length
     listener = progress or Progress()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,12 @@ from kvae.errors import KvaeError
 from kvae.layout import Layout
 from kvae.stored_rows import STORES, StoredRows
 
-__all__ = ["MappedFile", "check_readable"]
+__all__ = ["MappedFile", "allow_open_files", "check_readable"]
 
 FORMAT_VERSION = 1
+
+# Files that a process has open beside feature files.
+_OTHER_FILES = 256
 
 _COLUMNS: dict[str, Callable[[Any], bool]] = {
     "id": pa.types.is_string,
@@ -54,6 +58,20 @@ def check_readable(path: Path, name: Path) -> None:
         raise KvaeError(f"{name}: {(error.strerror or 'cannot be read').lower()}") from error
 
 
+def allow_open_files(count: int) -> None:
+    """Ask the system for as many open files as that, beside what else is open."""
+    wanted = count + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise KvaeError(
+            f"{count:,} shards are more files than this system lets a process open"
+            f" ({hard:,}): kvae merge them first"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class MappedFile:
     """One Arrow file of features.
 
@@ -66,6 +84,8 @@ class MappedFile:
 
     Attributes
     ----------
+    name
+        What messages call it.
     schema, metadata
         Columns, and what kvae wrote beside them.
     layout
@@ -84,7 +104,7 @@ class MappedFile:
     """
 
     def __init__(self, path: Path, name: Path) -> None:
-        self._name = name
+        self.name = name
         try:
             with pa.memory_map(os.fspath(path)) as source:
                 reader = pa.ipc.open_file(source)
@@ -115,7 +135,7 @@ class MappedFile:
         return str(self.metadata.get("store"))
 
     def _error(self, message: str) -> KvaeError:
-        return KvaeError(f"{self._name}: {message}")
+        return KvaeError(f"{self.name}: {message}")
 
     def _read_metadata(self) -> dict[str, Any]:
         text = (self.schema.metadata or {}).get(b"kvae")

@@ -15,6 +15,7 @@ from pathlib import Path
 from kvae import _core
 from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS, DEFAULT_MIN_LENGTH, DEFAULT_WINDOW, Paths, Progress
+from kvae.shards import has_shards
 from kvae.store import FeatureStore
 
 __all__ = ["is_feature_file", "open_sequences", "pack_sequences"]
@@ -23,9 +24,9 @@ _ARROW_MAGIC = b"ARROW1"
 
 
 def is_feature_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a path leads to an Arrow file, or to nothing at all.
+    """Whether a path leads to an Arrow file, to shards of one, or to nothing at all.
 
-    Folders, pipes, ``-`` and ``@lists`` do not.
+    Other folders, pipes, ``-`` and ``@lists`` do not.
 
     Raises
     ------
@@ -34,6 +35,8 @@ def is_feature_file(path: str | os.PathLike[str]) -> bool:
     """
     if not Path(path).exists():
         return os.fspath(path)[:1] not in ("-", "@")
+    if Path(path).is_dir():
+        return has_shards(path)
     if not Path(path).is_file():
         return False
     try:
@@ -90,6 +93,7 @@ def open_sequences(
             "packed",
             True,
             False,
+            None,
             threads,
             progress,
         )

@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kvae import _core
 from kvae.errors import KvaeError
 from kvae.gathering import GATHERERS, Gatherer, PackedGatherer
-from kvae.mapped_file import MappedFile, check_readable
+from kvae.mapped_file import MappedFile, allow_open_files, check_readable
+from kvae.shards import ShardSet, find_shards, has_shards
 from kvae.stored_rows import matrix, sequences
 
 __all__ = ["FeatureStore"]
 
 
 class FeatureStore:
-    """A feature file, opened without reading it.
+    """A feature file, or all shards of one, opened without reading it.
 
     The file is mapped into memory: opening takes the same time whatever its
     size, and rows are read from the disk when they are first used. Views that
@@ -32,7 +34,8 @@ class FeatureStore:
     Parameters
     ----------
     path
-        A file that `kvae.featurize` wrote.
+        A file that `kvae.featurize` wrote; or the folder of all its shards, or their
+        files, which together are read as the file that `kvae.merge` makes of them.
     name
         What messages call it, and what its `path` says; the path where omitted.
     threads
@@ -44,7 +47,7 @@ class FeatureStore:
     Raises
     ------
     KvaeError
-        If it is no such file, or damaged.
+        If it is no such file, or damaged, or a shard is missing or of another set.
 
     Examples
     --------
@@ -55,17 +58,28 @@ class FeatureStore:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         name: str | os.PathLike[str] | None = None,
         threads: int | None = None,
         verify: bool = True,
     ) -> None:
-        self.path = Path(path if name is None else name)
-        check_readable(Path(path), self.path)
+        given = [path] if isinstance(path, str | os.PathLike) else list(path)
+        self.path = Path(name if name is not None else given[0] if given else "")
+        self._shards: ShardSet | None = None
+        paths = [Path(one) for one in given]
+        if len(paths) != 1 or has_shards(paths[0]):
+            self._shards = find_shards(paths, verify=verify)
+            paths = [shard.path for shard in self._shards.filled]
+            allow_open_files(len(paths))
+        names = [self.path] if self._shards is None else paths
+        if not paths:
+            raise self._error("has no rows: featurize again")
+        for one, called in zip(paths, names, strict=True):
+            check_readable(one, called)
         # Opened now: the path may lead to another file later.
-        self._file = _core.RowFile([path], threads, verify)
-        self._members = [MappedFile(Path(path), self.path)]
+        self._file = _core.RowFile(paths, threads, verify)
+        self._members = [MappedFile(*both) for both in zip(paths, names, strict=True)]
         first = self._members[0]
         self._schema, self.metadata, self.layout = first.schema, first.metadata, first.layout
         # Of every batch: the batch, its file, its number there, what addresses count from.
@@ -91,7 +105,7 @@ class FeatureStore:
         try:
             yield
         except KvaeError as error:
-            if str(self.path) in str(error):
+            if any(str(member.name) in str(error) for member in self._members):
                 raise
             raise self._error(f"is damaged ({error}): featurize again") from error
 
@@ -117,7 +131,8 @@ class FeatureStore:
                 batch.select(small).validate(full=True)
             except pa.ArrowInvalid as error:
                 detail = str(error).splitlines()[0]
-                raise self._error(f"is damaged ({detail}): featurize again") from error
+                path = self._members[self._places[i][0]].name
+                raise KvaeError(f"{path}: is damaged ({detail}): featurize again") from error
             self._is_valid[i] = True
         return batch
 
@@ -341,7 +356,21 @@ class FeatureStore:
         if name not in self._schema.names:
             raise KeyError(name)
         columns = [self._large(i, name).column(name) for i in range(self.n_batches)]
+        if name == "source" and self._shards is not None:
+            # The inputs of one shard are numbered on from those before it.
+            names = pa.array(self.source_names, pa.string())
+            columns = [
+                pa.DictionaryArray.from_arrays(pc.add(column.indices, pa.scalar(first)), names)
+                for column, first in zip(columns, self._first_sources(), strict=True)
+            ]
         return pa.chunked_array(columns, type=self._schema.field(name).type)
+
+    def _first_sources(self) -> list[pa.Int32Scalar]:
+        """Give the position of the first source of every batch's file."""
+        if self._shards is None:
+            return [pa.scalar(0, pa.int32())] * self.n_batches
+        firsts = [pa.scalar(shard.first_input, pa.int32()) for shard in self._shards.filled]
+        return [firsts[i] for i, _ in self._places]
 
     @property
     def column_names(self) -> list[str]:
@@ -362,5 +391,7 @@ class FeatureStore:
     @cached_property
     def source_names(self) -> list[str]:
         """Input files, as they were named or found."""
+        if self._shards is not None:
+            return self._shards.source_names
         names: list[str] = self._batch(0).column("source").dictionary.to_pylist()
         return names

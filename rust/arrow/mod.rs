@@ -5,11 +5,13 @@
 //! want every batch in one piece, so the framing is done here.
 
 mod frame;
+mod rows;
 mod schema;
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
+use arrow_array::RecordBatch;
 use arrow_buffer::ToByteSlice;
 use arrow_schema::Schema;
 
@@ -72,8 +74,30 @@ impl FeatureWriter {
     pub fn write_batch(&mut self, groups: &[Group]) -> Vec<Flush> {
         let rows = groups.iter().map(Group::len).sum();
         let body = self.batch_body(groups, rows);
-        let message = frame::batch_message(&body, rows);
-        let block = self.put_message(&message, &body);
+        self.put_batch(&body, rows)
+    }
+
+    /// Takes one batch made of these rows of other files, in their order; beside
+    /// each, the position of the first of its file's sources.
+    ///
+    /// # Errors
+    /// If they have other columns than this file.
+    pub fn write_rows(&mut self, parts: &[(RecordBatch, i32)]) -> Result<Vec<Flush>> {
+        let rows = parts.iter().map(|(part, _)| part.num_rows()).sum();
+        let body = rows::body(&self.schema, parts).ok_or_else(|| {
+            Error::input(&self.target, "rows of other columns cannot be written to it")
+        })?;
+        Ok(self.put_batch(&body, rows))
+    }
+
+    /// Columns and metadata of the file.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn put_batch(&mut self, body: &Body, rows: usize) -> Vec<Flush> {
+        let message = frame::batch_message(body, rows);
+        let block = self.put_message(&message, body);
         self.batches.push(block);
         let flush = |piece: Piece| -> Flush {
             let target = self.target.clone();

@@ -13,6 +13,7 @@ use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,15 @@ pub struct Source {
     pub found: bool,
     /// Bytes on disk, known for regular files only.
     pub size: Option<u64>,
+    /// The bytes to read, where not all are; they are not compressed.
+    pub range: Option<Range<u64>>,
+}
+
+impl Source {
+    /// Bytes to read, where that is known.
+    pub fn bytes(&self) -> Option<u64> {
+        self.range.as_ref().map(|range| range.end - range.start).or(self.size)
+    }
 }
 
 /// Lists the files that `inputs` stand for, each once, in the order of the
@@ -128,7 +138,8 @@ impl<'a> Collection<'a> {
             return Err(stdin_used_twice());
         }
         let path = PathBuf::from("-");
-        let source = Source { path: path.clone(), name: "-".into(), found: false, size: None };
+        let name = "-".into();
+        let source = Source { path: path.clone(), name, found: false, size: None, range: None };
         self.push_once(Identity::Path(path), source);
         Ok(())
     }
@@ -186,6 +197,7 @@ impl<'a> Collection<'a> {
             path,
             found,
             size: metadata.is_file().then_some(metadata.len()),
+            range: None,
         };
         self.push_once(identity, source);
     }

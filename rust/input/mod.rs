@@ -5,6 +5,7 @@ pub mod discover;
 mod fasta;
 mod fastq;
 pub mod records;
+pub mod share;
 pub mod stop;
 pub mod text;
 pub mod text_buffer;

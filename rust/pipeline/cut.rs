@@ -17,6 +17,27 @@ const GROUP_LETTERS: usize = 1 << 20;
 /// sequences fit into memory.
 const BATCH_LETTERS: usize = 1 << 27;
 
+/// Where batches end.
+#[derive(Default)]
+pub(crate) struct BatchEnds {
+    rows: usize,
+    letters: usize,
+}
+
+impl BatchEnds {
+    /// Counts the next row; true if it is the last one of its batch.
+    pub(crate) fn add(&mut self, letters: usize, id: usize) -> bool {
+        self.rows += 1;
+        // The name counts too: it may be longer than the sequence.
+        self.letters += letters + id;
+        let is_last = self.rows == BATCH_ROWS || self.letters >= BATCH_LETTERS;
+        if is_last {
+            *self = Self::default();
+        }
+        is_last
+    }
+}
+
 /// Rows that make one group.
 #[derive(Debug)]
 pub(super) struct Planned {
@@ -41,8 +62,7 @@ pub(super) struct Cutter<'a> {
     group_letters: usize,
     batch: u64,
     batch_groups: usize,
-    batch_rows: usize,
-    batch_letters: usize,
+    ends: BatchEnds,
     summary: Summary,
 }
 
@@ -58,8 +78,7 @@ impl<'a> Cutter<'a> {
             group_letters: 0,
             batch: 0,
             batch_groups: 0,
-            batch_rows: 0,
-            batch_letters: 0,
+            ends: BatchEnds::default(),
             summary: Summary::default(),
         }
     }
@@ -67,8 +86,9 @@ impl<'a> Cutter<'a> {
     /// Takes the next chunk of the file at hand.
     pub(super) fn push(&mut self, parsed: Parsed, planned: &mut Vec<Planned>) -> Result<()> {
         let file = self.file.get_or_insert_with(|| {
-            let path = self.sources[self.source].path.clone();
-            Windower::new(self.plan.cutting, self.source as u32, path)
+            let Source { path, range, .. } = &self.sources[self.source];
+            let skipped = range.as_ref().map_or(0, |range| range.start);
+            Windower::new(self.plan.cutting, self.source as u32, path.clone()).after(skipped)
         });
         file.push(parsed, &mut self.rows)?;
         self.plan_rows(planned);
@@ -110,6 +130,11 @@ impl<'a> Cutter<'a> {
 
     fn empty_file(&mut self) -> Result<()> {
         let source = &self.sources[self.source];
+        if source.range.is_some() {
+            // Others have the records of this file.
+            self.summary.files.push(crate::windows::Tally::default());
+            return Ok(());
+        }
         if !source.found {
             let message = "the file is empty: it holds no sequence";
             return Err(Error::input(&source.path, message));
@@ -122,13 +147,10 @@ impl<'a> Cutter<'a> {
 
     fn plan_rows(&mut self, planned: &mut Vec<Planned>) {
         for row in std::mem::take(&mut self.rows) {
-            // The name counts too: it may be longer than the sequence.
-            let letters = row.letters().len() + row.id.len();
-            self.group_letters += letters;
-            self.batch_letters += letters;
-            self.batch_rows += 1;
+            let (letters, id) = (row.letters().len(), row.id.len());
+            self.group_letters += letters + id;
             self.group.push(row);
-            let ends_batch = self.batch_rows == BATCH_ROWS || self.batch_letters >= BATCH_LETTERS;
+            let ends_batch = self.ends.add(letters, id);
             let is_full = self.group.len() == GROUP_ROWS || self.group_letters >= GROUP_LETTERS;
             if ends_batch || is_full {
                 self.close_group(ends_batch, planned);
@@ -147,7 +169,7 @@ impl<'a> Cutter<'a> {
         self.batch_groups += 1;
         if ends_batch {
             self.batch += 1;
-            (self.batch_groups, self.batch_rows, self.batch_letters) = (0, 0, 0);
+            self.batch_groups = 0;
         }
     }
 }

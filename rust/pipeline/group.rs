@@ -23,6 +23,25 @@ pub enum Store {
     Packed,
 }
 
+impl Store {
+    /// Counts of windows of so many letters, or of whole records.
+    pub fn counts(window: usize) -> Self {
+        // The last window holds less than two.
+        let is_short = window > 0 && u16::try_from(2 * window).is_ok();
+        if is_short { Self::Counts16 } else { Self::Counts32 }
+    }
+
+    /// The store that a file's metadata names.
+    pub fn named(name: &str, window: usize) -> Option<Self> {
+        match name {
+            "log" => Some(Self::Log),
+            "counts" => Some(Self::counts(window)),
+            "packed" => Some(Self::Packed),
+            _ => None,
+        }
+    }
+}
+
 /// The fields of a column of fixed-size lists, row after row.
 #[derive(Clone, Debug)]
 pub enum Values {

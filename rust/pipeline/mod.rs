@@ -30,6 +30,7 @@ use crate::layout::SHORTEST_RUN;
 use crate::simd::Backend;
 use crate::windows::{Cutting, Tally};
 
+pub(crate) use cut::BatchEnds;
 pub use group::{Content, Group, GroupBuilder, Store, Values};
 
 /// Rows in every batch, except the last and those closed early because their
@@ -59,6 +60,8 @@ pub struct Plan {
     pub backend: Backend,
     /// Leave files with mistakes out instead of stopping at the first.
     pub skip_bad: bool,
+    /// That no row is left is no mistake.
+    pub may_be_empty: bool,
 }
 
 /// How far a run is.
@@ -119,7 +122,7 @@ pub fn run(
     let mut summary = work::run(sources, plan, &bad, sink, watch)?;
     summary.names = sources.iter().map(|source| source.name.clone()).collect();
     summary.bad = bad.into_iter().flatten().collect();
-    if summary.total().rows == 0 {
+    if summary.total().rows == 0 && !plan.may_be_empty {
         return Err(Error::Argument(nothing_left(&summary, plan.cutting)));
     }
     Ok(summary)

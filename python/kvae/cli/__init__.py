@@ -25,6 +25,7 @@ from kvae.cli.export import export
 from kvae.cli.featurize import featurize
 from kvae.cli.graph import graph
 from kvae.cli.index import index
+from kvae.cli.merge import merge
 from kvae.cli.pretrain import pretrain
 from kvae.cli.report import report
 from kvae.cli.search import search
@@ -43,6 +44,7 @@ app = typer.Typer(
     epilog="A first try: `kvae demo`. Every command has its own --help.",
 )
 app.command(no_args_is_help=True)(featurize)
+app.command(no_args_is_help=True)(merge)
 app.command()(train)
 app.command(no_args_is_help=True)(pretrain)
 app.command(no_args_is_help=True)(encode)

@@ -69,7 +69,8 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[INPUT]...",
-        help="Feature file of kvae featurize, or sequence files and folders.",
+        help="Feature file of kvae featurize or the folder of its shards, or sequence files "
+        "and folders.",
         show_default="feats.arrow",
     ),
 ]

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 def describe(
     features: Annotated[
-        Path,
-        typer.Argument(metavar="FEATS", help="Feature file written by kvae featurize."),
-    ] = Path("feats.arrow"),
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FEATS]...",
+            help="Feature file written by kvae featurize, or the folder of its shards.",
+            show_default="feats.arrow",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +61,13 @@ def describe(
 
     with TerminalProgress(quiet=quiet) as progress:
         described = run_description(
-            features, output, k=k, table=table, verify=verify, force=force, progress=progress
+            features or "feats.arrow",
+            output,
+            k=k,
+            table=table,
+            verify=verify,
+            force=force,
+            progress=progress,
         )
     if json:
         typer.echo(described.as_json())

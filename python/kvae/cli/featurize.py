@@ -51,7 +51,12 @@ def featurize(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Feature file to write.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Feature file to write; with --shard the folder for shards, feats by default.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Path("feats.arrow"),
     window: Annotated[
         int,
@@ -95,6 +100,16 @@ def featurize(
             rich_help_panel=INPUT,
         ),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Featurize the I-th of N shares of the inputs, by their bytes, unless it is "
+            "there already; kvae merge joins them.",
+            show_default="everything",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     threads: Threads = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -117,6 +132,7 @@ def featurize(
             store=store.value,
             sequence=sequence,
             skip_bad=skip_bad,
+            shard=shard,
             threads=threads,
             force=force,
             progress=progress,
@@ -127,9 +143,20 @@ def featurize(
     for message in result.bad:
         warn(f"left out: {message}")
     if not quiet:
-        _summarize(result, output, verbose=verbose)
+        name = _shard_file(output, shard) if shard else output
+        if result.repeated:
+            typer.echo(f"{name}: done already, {number(result.rows, 'row')}", err=True)
+        else:
+            _summarize(result, name, verbose=verbose)
     if result.bad:
         raise typer.Exit(1)
+
+
+def _shard_file(output: Path, shard: str) -> Path:
+    from kvae.shards import ShardName
+
+    folder = Path("feats") if output == Path("feats.arrow") else output
+    return folder / f"{ShardName.of(shard).stem}.arrow"
 
 
 def _summarize(result: FeaturizeResult, output: Path, *, verbose: bool) -> None:

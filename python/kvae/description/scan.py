@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Description:
 
 
 def describe(
-    features: str | Path = "feats.arrow",
+    features: str | Path | Sequence[str | Path] = "feats.arrow",
     output: str | Path | None = None,
     *,
     k: int | None = None,
@@ -121,7 +121,7 @@ def describe(
     Parameters
     ----------
     features
-        A file that `kvae.featurize` wrote.
+        A file that `kvae.featurize` wrote, or the folder of its shards, or their files.
     output
         Folder to write to: ``summary.json``, the table of k-mers, ``kmers.png`` and
         ``kmers.svg``. Nothing is written where omitted.

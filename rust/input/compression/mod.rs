@@ -19,7 +19,7 @@ mod tests;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -126,9 +126,17 @@ impl Decoder {
     /// [`Decoder::from_reader`]. Once `stop` is set, every read fails.
     pub fn open(source: &Source, stop: &StopFlag) -> Result<Self> {
         let file = if source.path.as_os_str() == "-" { open_stdin() } else { open(&source.path) };
-        let file = file.map_err(|error| Error::io(&source.path, error))?;
+        let mut file = file.map_err(|error| Error::io(&source.path, error))?;
+        if let Some(range) = &source.range {
+            file.seek(SeekFrom::Start(range.start))
+                .map_err(|error| Error::io(&source.path, error))?;
+        }
         let file = StoppableFile::new(file, stop.clone());
-        Self::from_reader(source.path.clone(), Box::new(file))
+        let inner: Box<dyn Read + Send> = match &source.range {
+            Some(range) => Box::new(file.take(range.end - range.start)),
+            None => Box::new(file),
+        };
+        Self::from_reader(source.path.clone(), inner)
     }
 
     /// Decodes what `inner` yields; `path` is for messages.
@@ -287,6 +295,11 @@ fn open(path: &Path) -> io::Result<File> {
 /// Standard input without the small buffer of [`io::Stdin`].
 fn open_stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// Whether a file that begins with `head` is not compressed.
+pub(super) fn is_plain(head: &[u8]) -> bool {
+    Format::detect(head) == Format::Plain
 }
 
 fn detect(input: &mut InputBuffer) -> io::Result<Format> {

@@ -537,8 +537,13 @@ fn errors_of_the_file_system_keep_their_cause() {
         let error = decode_reader(reader, 1000).unwrap_err();
         assert_eq!(error.to_string(), "x.fa: input/output error");
     }
-    let source =
-        |path: &str| Source { path: path.into(), name: path.into(), found: false, size: None };
+    let source = |path: &str| Source {
+        path: path.into(),
+        name: path.into(),
+        found: false,
+        size: None,
+        range: None,
+    };
     let error = Decoder::open(&source("/"), &StopFlag::default()).err().unwrap();
     assert_eq!(error.to_string(), "/: is a directory");
     let error = Decoder::open(&source("/nowhere.fa"), &StopFlag::default()).err().unwrap();
@@ -551,7 +556,7 @@ fn files_are_opened_by_path() {
     let path = folder.path().join("x.fa");
     std::fs::write(&path, gzip(TEXT)).unwrap();
     let mut decoder = Decoder::open(
-        &Source { name: "x.fa".into(), path, found: true, size: None },
+        &Source { name: "x.fa".into(), path, found: true, size: None, range: None },
         &StopFlag::default(),
     )
     .unwrap();
