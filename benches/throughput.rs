@@ -313,6 +313,7 @@ fn featurize(path: &Path, kept: Kept, threads: usize) {
         kept,
         sequence: true,
         skip_bad: false,
+        shard: None,
         threads: NonZeroUsize::new(threads).expect("threads"),
     };
     let input = [path.to_path_buf()];

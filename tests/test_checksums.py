@@ -14,10 +14,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import in_process
 import kvae
 from feature_tables import matrix, table
 from kvae import FeatureStore, KvaeError
-from sequences import fails, run_kvae, write
+from sequences import write
 
 CHUNK = 1 << 17
 MAGIC = b"KVAESUMS"
@@ -185,14 +186,23 @@ def test_the_checksums_are_those_that_are_documented(stored: Path) -> None:
     assert content[end:footer] == expected
 
 
-def test_commands_say_so_and_can_do_without(feature_file: Path, tmp_path: Path) -> None:
+def test_commands_say_so_and_can_do_without(
+    feature_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     content = feature_file.read_bytes()
     values = FeatureStore(feature_file).batch(0)[30].tobytes()
     path = flipped(content, 8 * content.index(values) + 8_000, tmp_path / "feats.arrow")
-    message = fails(run_kvae("encode", "--pretrained", path, "-o", tmp_path / "latent.tsv"))
-    assert f"{path}: record batch 0 is damaged" in message
+    line = f"kvae encode --pretrained {path} -q -o {tmp_path / 'latent.tsv'}"
+    assert in_process.kvae(line, monkeypatch) == 1
+    message = capfd.readouterr().err
+    assert message.startswith(f"kvae: error: {path}: record batch 0 is damaged")
     assert "--no-verify" in message
-    refusal(path, kvae.describe)
+    assert message.count("\n") == 1
     assert list(tmp_path.iterdir()) == [path]
-    assert run_kvae("describe", path, "--no-verify", "-q").returncode == 0
-    assert kvae.encode("pretrained", path, verify=False).shape == (71, 64)
+    assert in_process.kvae(f"{line} --no-verify", monkeypatch) == 0
+    assert len((tmp_path / "latent.tsv").read_text().splitlines()) == 72
+    refusal(path, kvae.describe)
+    assert kvae.describe(path, verify=False).rows

@@ -31,10 +31,10 @@ def merge(
     without --shard. Shards may also be trained on and encoded as they are: give their
     folder in the place of a feature file.
     """
-    from kvae.cli.light import LightProgress
+    from kvae.cli.reporting import TerminalProgress
     from kvae.merging import merge as run_merge
 
-    with LightProgress(quiet=quiet) as progress:
+    with TerminalProgress(quiet=quiet) as progress:
         result = run_merge(shards, output, force=force, progress=progress)
         progress.message(
             f"{result.output}: {number(result.rows, 'row')} of {bases(result.bases)} from"
