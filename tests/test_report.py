@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import kvae
+from in_process import kvae as run_line
 from kvae.errors import KvaeError
 from kvae.evaluation.chains import markov_profile
 from kvae.evaluation.presence import presence_probability
@@ -27,7 +28,6 @@ from kvae.reporting.run import Report
 from kvae.sampling import balanced_rows
 from kvae.training.options import configure
 from reports import EVIL, clouds, write_latents
-from sequences import run_kvae
 
 CPU = torch.device("cpu")
 
@@ -266,6 +266,8 @@ def test_an_evaluation_stands_on_the_page(trained: Trained, tmp_path: Path) -> N
     assert f"latent, this model {ours:.3f}" in text
     assert "LDA halves sqrt 4-mers" in text
     assert content["words"][0] in text
+    # These are the rows that the run was trained on.
+    assert "which favours its latent" in text
     assert written.missing == {}
 
 
@@ -384,13 +386,25 @@ def test_large_inputs_are_sampled(trained: Trained, tmp_path: Path) -> None:
     reader = Reader(page)
     rows = balanced_rows(np.repeat([0, 1, 2], sizes), np.arange(500), 90, 0)
     assert reader.data["map"]["ids"] == [names[row] for row in rows]
-    assert "90 of 500 rows, as many of each file as there are" in reader.text
+    assert "90 of 500 rows of many.arrow, as many of each file as there are" in reader.text
     assert "density of all 500 rows" in reader.text
 
 
-def test_the_program_writes_a_page(trained: Trained, tmp_path: Path) -> None:
-    result = run_kvae("report", trained.run, "--map", "pca", "-o", "r.html", cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (0, "")
-    assert "r.html: 71 rows on the map" in result.stderr
-    assert "not on the page: No evaluation was given" in result.stderr
+def test_the_program_writes_a_page(
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = f"kvae report {trained.run} --map pca --device cpu -t 1 -o r.html"
+    assert run_line(line, monkeypatch) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "r.html: 71 rows on the map" in printed.err
+    assert "not on the page: No evaluation was given" in printed.err
+    assert run_line(line + " -q", monkeypatch) == 1
+    again = capsys.readouterr()
+    assert again.err.startswith("kvae: error: r.html: exists already")
+    assert again.err.count("\n") == 1
     assert Reader((tmp_path / "r.html").read_text()).data["map"]["ids"]

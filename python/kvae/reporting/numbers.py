@@ -30,7 +30,9 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{value:,.{max(places, 0)}f}"
     mantissa, exponent = f"{value:.{digits - 2}e}".split("e")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{float(mantissa):g} \u00d7 10{raised}".removeprefix("1 \u00d7 ")
+    if float(mantissa).is_integer():
+        mantissa = mantissa.partition(".")[0]
+    return f"{mantissa} \u00d7 10{raised}".removeprefix("1 \u00d7 ")
 
 
 def _exponent(value: float) -> int:

@@ -55,7 +55,7 @@ def render(found: Findings) -> str:
         gate=found.gate,
         presence_words=sections.presence_words(found),
         calibration=sections.calibration_words(found.calibration),
-        scores=sections.scores_words(found.scores),
+        scores=sections.scores_words(found),
         units=sections.units_words(found),
         histograms=[sections.histogram_words(i, h) for i, h in enumerate(found.histograms)],
         model_words=sections.model_words(found),

@@ -11,7 +11,7 @@ from typing import Any
 from kvae.config import ModelConfig, ProfileEncoderConfig, RunConfig
 from kvae.errors import KvaeError
 from kvae.model.files import read_model_config
-from kvae.pretrained import run_or_pretrained
+from kvae.pretrained import PRETRAINED, run_or_pretrained
 from kvae.run_folder import RunFolder
 
 __all__ = ["RunFacts", "read_run"]
@@ -105,7 +105,8 @@ def read_run(run: str | Path) -> RunFacts:
     """
     path = run_or_pretrained(run)
     if path.is_file():
-        return RunFacts(path, str(run), read_model_config(path))
+        name = "pretrained model" if str(run) == PRETRAINED else path.name
+        return RunFacts(path, name, read_model_config(path))
     folder = RunFolder(path)
     config = folder.read_config()
     small = {name: _small(folder, name) for name in ("environment", "data", "split", "baselines")}

@@ -78,6 +78,8 @@ class Scores:
         A sentence: which model on which rows.
     fingerprint
         Of the weights of that model.
+    features
+        Name of the file that its rows are from.
     useful
         By label.
     words
@@ -87,6 +89,7 @@ class Scores:
     path: Path
     about: str
     fingerprint: str
+    features: str
     useful: tuple[Useful, ...]
     words: tuple[str, ...]
 
@@ -125,6 +128,7 @@ def read_scores(path: str | Path) -> Scores:
             path,
             about,
             str(content["fingerprint"]),
+            Path(str(content["features"])).name,
             tuple(useful),
             tuple(map(str, content["words"])),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kvae.latents import Latents
@@ -14,7 +15,7 @@ from kvae.reporting.findings import Findings
 from kvae.reporting.histograms import Histogram
 from kvae.reporting.numbers import NONE, number, percent
 from kvae.reporting.reading import RunFacts
-from kvae.reporting.scores import Scores, Useful, best_figures
+from kvae.reporting.scores import Scores, best_figures
 
 __all__ = [
     "best_table",
@@ -35,7 +36,7 @@ def glance(found: Findings) -> list[dict[str, str]]:
     figures: list[dict[str, str]] = []
     run = found.run
     if found.scores and found.scores.useful:
-        figures += _glance_useful(found.scores.useful[0])
+        figures += _glance_useful(run, found.scores)
     by_key = {curve.key: curve for curve in found.curves}
     if "nats" in by_key:
         figures.append(_glance_curve(by_key["nats"], run, "A 7-mer costs", "nats"))
@@ -67,7 +68,8 @@ def glance(found: Findings) -> list[dict[str, str]]:
     return figures[:5]
 
 
-def _glance_useful(useful: Useful) -> list[dict[str, str]]:
+def _glance_useful(run: RunFacts, scores: Scores) -> list[dict[str, str]]:
+    useful = scores.useful[0]
     ours = next((line for line in useful.lines if line.is_model), None)
     others = [line for line in useful.lines if not line.is_model and line.values[0]]
     if ours is None or not ours.values or ours.values[0] is None:
@@ -77,6 +79,8 @@ def _glance_useful(useful: Useful) -> list[dict[str, str]]:
         best = max(others, key=lambda line: line.values[0][0] if line.values[0] else 0.0)
         assert best.values[0] is not None
         beside = f"best without a model: {best.values[0][0]:.3f}, {best.name}"
+    if _was_trained_on(run, scores):
+        beside += "; of rows trained on"
     return [
         {
             "name": f"{useful.figures[0]} by {useful.label}",
@@ -103,16 +107,14 @@ def map_words(found: Findings) -> dict[str, Any] | None:
     if drawn is None or points is None:
         return None
     n, total = len(drawn.rows), points.of_rows
-    rows = (
-        f"{n:,} rows"
-        if n == total
-        else f"{n:,} of {total:,} rows, as many of each file as there are"
-    )
     method = TITLES[drawn.method]
     where = _origin(found, points.latents)
+    rows = f"{n:,} rows{where}"
+    if n < total:
+        rows = f"{n:,} of {total:,} rows{where}, as many of each file as there are"
     lead = (
-        f"Every point is a piece of sequence, and pieces of similar composition lie together."
-        f" These are {rows}{where}, drawn by {method}."
+        "Every point is a piece of sequence, and pieces of similar composition lie together."
+        f" These are {rows}, drawn by {method}."
     )
     trust = (
         f"Of a row's ten nearest rows in the latent, {percent(drawn.kept_neighbours, 0)} are"
@@ -235,10 +237,14 @@ def calibration_words(found: Calibration | None) -> dict[str, Any] | None:
     }
 
 
-def scores_words(scores: Scores | None) -> dict[str, Any] | None:
+def scores_words(found: Findings) -> dict[str, Any] | None:
     """Tables of an evaluation."""
+    scores = found.scores
     if scores is None:
         return None
+    about = f"{scores.about}."
+    if _was_trained_on(found.run, scores):
+        about += " The run was trained on rows of this file, which favours its latent."
     tables = []
     for useful in scores.useful:
         best = best_figures(useful.lines)
@@ -254,7 +260,12 @@ def scores_words(scores: Scores | None) -> dict[str, Any] | None:
         tables.append(
             {"label": useful.label, "size": size, "figures": useful.figures, "lines": lines}
         )
-    return {"about": scores.about, "tables": tables, "words": scores.words}
+    return {"about": about, "tables": tables, "words": scores.words}
+
+
+def _was_trained_on(run: RunFacts, scores: Scores) -> bool:
+    names = [Path(str(entry["path"])).name for entry in run.data.get("inputs", ())]
+    return scores.features in names
 
 
 def _cell(value: tuple[float, float | None] | None, best: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ function number(value, digits = 4, least = 0) {
   if (size < 1e-3 || size >= 1e9) {
     const [mantissa, exponent] = value.toExponential(digits - 2).split("e");
     const power = [...String(Number(exponent))].map((c) => RAISED[c]).join("");
-    const factor = String(Number(mantissa));
+    const factor = least && Number(mantissa) % 1 ? mantissa : String(Number(mantissa));
     return (factor === "1" ? "" : factor + " × ") + "10" + power;
   }
   const places = size >= 1000 ? 0 : clamp(digits - 1 - Math.floor(Math.log10(size)), 0, 6);
@@ -28,6 +28,13 @@ function number(value, digits = 4, least = 0) {
 
 const percent = (value, places = 1) =>
   value === null || value === undefined ? "–" : (100 * value).toFixed(places) + "\u202f%";
+
+// Shares on an axis, all with as many places as the finest of them needs.
+function shares(values) {
+  const isExact = (p) => values.every((v) => Math.abs(100 * v - (100 * v).toFixed(p)) < 1e-9);
+  const places = [0, 1, 2].find(isExact) ?? 3;
+  return (value) => percent(value, places);
+}
 
 function ticks(low, high, about) {
   const span = high - low;
@@ -158,9 +165,9 @@ function frame(box, spec) {
   const width = Math.max(box.clientWidth, 220);
   const height = spec.height || clamp(width * 0.56, 205, 300);
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}` }, null);
-  const label = spec.yLabel || number;
   const about = Math.max(3, Math.round(height / 62));
   const yTicks = (spec.yLog ? ratioTicks : ticks)(spec.y[0], spec.y[1], about);
+  const label = spec.share ? shares(yTicks) : number;
   const longest = Math.max(...yTicks.map((value) => label(value).length));
   const left = 14 + longest * 6.4;
   const [right, top, bottom] = [width - 10, 24, height - 40];
@@ -266,7 +273,7 @@ function lineChart(box, spec) {
     x: [first - pad, last + pad], y: extent(values, spec.log), yLog: spec.log,
     yUnit: spec.unit + (spec.log ? ", log scale" : ""), xUnit: "epoch",
     height: spec.wide ? clamp(box.clientWidth * 0.34, 220, 330) : undefined,
-    yLabel: spec.share ? (value) => percent(value, 0) : number,
+    share: spec.share,
     xTicks: ticks(first, last, clamp(Math.round(box.clientWidth / 70), 3, 12)).filter(Number.isInteger),
   });
   spec.lines.forEach((line, i) => {
@@ -311,7 +318,7 @@ function columns(box, spec) {
   const chart = frame(box, {
     x: [spec.edges[0], spec.edges[spec.edges.length - 1]], xLog: spec.log,
     y: [0, top * 1.05], yUnit: spec.yUnit, xUnit: spec.xUnit + (spec.log ? ", log scale" : ""),
-    yLabel: spec.yLabel || spec.show, xTicks: spec.xTicks,
+    share: spec.share, xTicks: spec.xTicks,
   });
   const gap = spec.values.length > 120 ? 0 : 0.8;
   spec.values.forEach((value, i) => {
@@ -342,7 +349,7 @@ function calibration(box, spec) {
   const total = spec.counts.reduce((a, b) => a + b, 0);
   key(box, [["validation", "model"], ["ideal", "as often as predicted"]]);
   const chart = frame(box, {
-    x: [0, 1], y: [0, 1], yLabel: (value) => percent(value, 0), xLabel: (value) => percent(value, 0),
+    x: [0, 1], y: [0, 1], share: true, xLabel: (value) => percent(value, 0),
     yUnit: "share of them present", xUnit: "predicted probability of presence",
     height: clamp(box.clientWidth * 0.8, 240, 400),
   });
@@ -391,9 +398,8 @@ function histogram(box, spec) {
 function units(box, spec) {
   const n = spec.values.length;
   const show = spec.share ? (value) => percent(value, value < 0.02 ? 2 : 1) : number;
-  const round = spec.share && Math.max(...spec.values) > 0.04;
   columns(box, {
-    yLabel: round ? (value) => percent(value, 0) : show,
+    share: spec.share,
     values: spec.values, edges: Array.from({ length: n + 1 }, (_, i) => i + 0.5), log: false,
     xUnit: "unit of the latent, by rank", yUnit: spec.unit, show, level: spec.level,
     xTicks: ticks(1, n, 8).filter((t) => Number.isInteger(t) && t >= 1),
@@ -431,7 +437,8 @@ function latentMap(map) {
     dark: ["#4aa3dc", "#e69f00", "#1fb98c", "#ee7f33", "#d98bb6", "#8fd0f5", "#d8cb45"],
   };
   const SHAPES = ["circle", "triangle", "square", "diamond"];
-  const SHOWN = HUES.light.length * SHAPES.length;
+  const LOOKS = HUES.light.length * SHAPES.length;
+  const SHOWN = 5 * LOOKS;
   const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
   const STEPS = 48;
 
@@ -516,7 +523,8 @@ function latentMap(map) {
     return found;
   }
 
-  // ---- Groups: the largest have a colour and a shape of their own, the others share grey.
+  // ---- Groups: the largest have a colour and a shape, which repeat where there are many;
+  // what is left shares grey.
   const NONE = { u1: 255, u2: 65535, u4: 4294967295 };
   const groupOf = (attribute, i) => {
     const code = attribute.values[i];
@@ -575,7 +583,8 @@ function latentMap(map) {
   function look(group) {
     if (group > SHOWN - 1) return { shape: "circle", fill: colour("none") };
     const hues = isDark() ? HUES.dark : HUES.light;
-    return { shape: SHAPES[Math.floor(group / hues.length)], fill: hues[group % hues.length] };
+    const shape = SHAPES[Math.floor(group / hues.length) % SHAPES.length];
+    return { shape, fill: hues[group % hues.length] };
   }
 
   function stamp({ shape, fill }, r) {
@@ -808,6 +817,11 @@ function latentMap(map) {
     });
     head.append(about, all);
     legend.append(head);
+    if (chosen.names.length > LOOKS) {
+      const note = document.createElement("p");
+      note.textContent = `Colours and shapes repeat after ${LOOKS}; pointing tells groups apart.`;
+      legend.append(note);
+    }
     const items = [];
     for (let group = 0; group < SHOWN + 2; group++) {
       const count = chosen.counts[group];
