@@ -13,6 +13,8 @@ from kvae.cli.common import OUTPUT, Device, Force, Quiet, Threads
 _NEXT = """\
 next, with your own sequences: encode them with the model that comes with kvae,
   kvae encode --pretrained contigs.fa -o latent.arrow
+group them, and write the sequences of each group:
+  kvae cluster latent.arrow -o clusters.tsv --bins bins
 or train one on them, with --init pretrained where they are few:
   kvae featurize genomes/ -o feats.arrow
   kvae train feats.arrow -o run
