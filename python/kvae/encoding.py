@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from kvae import defaults
-from kvae.atomic import atomic_output
+from kvae.atomic import atomic_output, check_output
 from kvae.config import SequencesConfig
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
@@ -26,6 +27,8 @@ from kvae.model.files import check_layout, model_fingerprint, read_model_config
 from kvae.pretrained import run_or_pretrained
 from kvae.progress import Progress
 from kvae.run_folder import RunFolder
+
+LOGGER = logging.getLogger(__name__)
 
 Matrix = NDArray[np.float32]
 
@@ -156,8 +159,15 @@ def encode(
     progress = progress or Progress()
     if batch_size < 1:
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
+    if output is not None:
+        check_output(output, force=force)
     model, source = open_model_and_rows(
         run, features, device=device, threads=threads, verify=verify, progress=progress
+    )
+    LOGGER.info(
+        "encoding %d rows of %s with a model of %d parameters, layout %s, on %s, %d rows at a time",
+        *(len(source), source.path, model.n_parameters, model.layout.fingerprint),
+        *(next(model.parameters()).device, batch_size),
     )
     with torch_threads(threads), evaluating(model):
         batches = _posteriors(model, source, batch_size, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kvae import _core
 from kvae.atomic import atomic_output
+from kvae.logs import describe_inputs
 
 # Loading numpy takes longer than featurizing many a genome.
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["FeaturizeResult", "count_kmers", "featurize", "featurize_sequences"]
+
+LOGGER = logging.getLogger(__name__)
 
 DEFAULT_KS = (7, 4, 3)
 DEFAULT_WINDOW = 5000
@@ -230,6 +234,12 @@ def featurize(
             progress=progress,
         )
     start = time.perf_counter()
+    for line in describe_inputs(paths):
+        LOGGER.info("input: %s", line)
+    LOGGER.info(
+        "featurizing to %s: k %s, window %d, min_length %d, store %s, sequence %s, threads %s",
+        *(output, list(k), window, min_length, store, sequence, threads or "all"),
+    )
     with atomic_output(output, force=force) as temporary:
         summary = _core.featurize(
             paths,
@@ -245,4 +255,22 @@ def featurize(
             threads,
             progress,
         )
-    return FeaturizeResult(**summary, seconds=time.perf_counter() - start)
+    result = FeaturizeResult(**summary, seconds=time.perf_counter() - start)
+    log_outcome(result)
+    return result
+
+
+def log_outcome(result: FeaturizeResult) -> None:
+    """Log what became of the inputs, file by file where something was left out."""
+    for message in result.warnings:
+        LOGGER.info("warning: %s", message)
+    for message in result.bad:
+        LOGGER.info("left out: %s", message)
+    for name, too_short, without_kmer in result.skipped:
+        LOGGER.info(
+            "left out of %s: %d too short, %d without a 7-mer", name, too_short, without_kmer
+        )
+    LOGGER.info(
+        "%d rows of %d bases from %d records in %d files, %.3f s",
+        *(result.rows, result.bases, result.records, result.files, result.seconds),
+    )

@@ -6,17 +6,29 @@ feature file that no folder has; rows are computed when they are asked for.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from kvae import _core
 from kvae.errors import KvaeError
-from kvae.featurizing import DEFAULT_KS, DEFAULT_MIN_LENGTH, DEFAULT_WINDOW, Paths, Progress
+from kvae.featurizing import (
+    DEFAULT_KS,
+    DEFAULT_MIN_LENGTH,
+    DEFAULT_WINDOW,
+    FeaturizeResult,
+    Paths,
+    Progress,
+)
+from kvae.logs import describe_inputs
 from kvae.shards import has_shards
 from kvae.store import FeatureStore
+
+LOGGER = logging.getLogger(__name__)
 
 __all__ = ["is_feature_file", "open_sequences", "pack_sequences"]
 
@@ -83,7 +95,10 @@ def open_sequences(
     """
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     with _file_in_memory() as path:
-        _core.featurize(
+        for line in describe_inputs(paths):
+            LOGGER.info("input: %s", line)
+        start = time.perf_counter()
+        summary = _core.featurize(
             paths,
             path,
             path,
@@ -97,9 +112,26 @@ def open_sequences(
             threads,
             progress,
         )
+        _tell(FeaturizeResult(**summary, seconds=time.perf_counter() - start))
         name = paths[0] if paths else None
         # Nothing happens to what no disk has held.
         return FeatureStore(path, name=name, threads=threads, verify=False)
+
+
+def _tell(result: FeaturizeResult) -> None:
+    """Warn of what was odd or left out: there is no result to say it in."""
+    for message in result.warnings:
+        LOGGER.warning("%s", message)
+    if result.skipped:
+        LOGGER.warning(
+            "left out: %d record(s) that are too short, %d window(s) without a valid 7-mer, in "
+            "%d file(s)",
+            *(result.too_short, result.without_kmer, len(result.skipped)),
+        )
+    LOGGER.info(
+        "read %d rows of %d bases from %d records in %d files, %.3f s",
+        *(result.rows, result.bases, result.records, result.files, result.seconds),
+    )
 
 
 def pack_sequences(

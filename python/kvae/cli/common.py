@@ -130,6 +130,14 @@ Json = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=OUTPUT)]
 
+LogFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Append to this file what is done, when, with which versions and where.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""

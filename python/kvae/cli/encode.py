@@ -14,10 +14,12 @@ from kvae.cli.common import (
     Device,
     Force,
     Inputs,
+    LogFile,
     Pretrained,
     Quiet,
     Run,
     Threads,
+    Verbose,
     Verify,
     model_and_inputs,
 )
@@ -53,6 +55,8 @@ def encode(
     verify: Verify = True,
     force: Force = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
 ) -> None:
     """Write the latent of every row: the means of its posterior.
 
@@ -62,9 +66,13 @@ def encode(
     """
     from kvae.cli.reporting import TerminalProgress
     from kvae.encoding import encode as run_encoding
+    from kvae.logs import logged
 
     model, inputs = model_and_inputs(run, features, pretrained)
-    with TerminalProgress(quiet=quiet) as progress:
+    with (
+        TerminalProgress(quiet=quiet) as progress,
+        logged(verbose=verbose, log_file=log_file, needed=[output, model, *inputs]),
+    ):
         result = run_encoding(
             model,
             inputs,

@@ -15,6 +15,7 @@ from kvae.cli.common import (
     INPUT,
     OUTPUT,
     Force,
+    LogFile,
     Quiet,
     Threads,
     Verbose,
@@ -114,6 +115,7 @@ def featurize(
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    log_file: LogFile = None,
 ) -> None:
     """Count k-mers and write log-space features, a row per window of 5 kb.
 
@@ -121,8 +123,12 @@ def featurize(
     compressed or not); their format is told by their content.
     """
     from kvae.featurizing import featurize as run_featurize
+    from kvae.logs import logged
 
-    with nullcontext(None) if quiet else _Progress() as progress:
+    with (
+        logged(verbose=verbose, log_file=log_file, needed=[output, *inputs]),
+        nullcontext(None) if quiet else _Progress() as progress,
+    ):
         result = run_featurize(
             inputs,
             output,
@@ -161,6 +167,8 @@ def _shard_file(output: Path, shard: str) -> Path:
 
 def _summarize(result: FeaturizeResult, output: Path, *, verbose: bool) -> None:
     """Say what was done, and what was left out and why."""
+    from kvae.logs import one_line
+
     rate = bases(result.bases / result.seconds)
     typer.echo(
         f"{output}: {number(result.rows, 'row')} of {bases(result.bases)} from"
@@ -176,7 +184,7 @@ def _summarize(result: FeaturizeResult, output: Path, *, verbose: bool) -> None:
         )
     if verbose:
         for name, too_short, without_kmer in result.skipped:
-            typer.echo(f"  {name}: {_left_out(too_short, without_kmer)}", err=True)
+            typer.echo(f"  {one_line(name)}: {_left_out(too_short, without_kmer)}", err=True)
 
 
 def _left_out(too_short: int, without_kmer: int) -> str:

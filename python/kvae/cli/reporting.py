@@ -18,7 +18,9 @@ from rich.progress import (
     Progress as RichBar,
 )
 
+from kvae.cli.common import warn
 from kvae.epoch_progress import EpochRecord, TrainProgress
+from kvae.logs import LOGGER, WarningHandler
 
 # Without a terminal a long pass still shows that it is alive.
 _LINE_SECONDS = 10.0
@@ -37,6 +39,7 @@ class TerminalProgress(TrainProgress):
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self._quiet = quiet
+        self._warnings = WarningHandler(None if quiet else warn)
         self._verbose = verbose
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = RichBar(
@@ -56,7 +59,8 @@ class TerminalProgress(TrainProgress):
         self._started = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
-        """Start the bar."""
+        """Start the bar, and show warnings."""
+        LOGGER.addHandler(self._warnings)
         self._bar.start()
         return self
 
@@ -68,6 +72,7 @@ class TerminalProgress(TrainProgress):
     ) -> None:
         """Remove the bar."""
         self._bar.stop()
+        LOGGER.removeHandler(self._warnings)
 
     def message(self, text: str) -> None:
         """Print a remark."""

@@ -19,6 +19,7 @@ from kvae.cli.common import (
     Force,
     Inputs,
     LearningRate,
+    LogFile,
     Preset,
     Quiet,
     Seed,
@@ -148,9 +149,13 @@ def train(
     verbose: Annotated[
         bool,
         typer.Option(
-            "--verbose", "-v", help="Print more figures per epoch.", rich_help_panel=OUTPUT
+            "--verbose",
+            "-v",
+            help="Print more figures per epoch, and what else is done.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
+    log_file: LogFile = None,
 ) -> None:
     """Train a variational autoencoder on a feature file, or on sequences.
 
@@ -162,12 +167,16 @@ def train(
     """
     from kvae.cli.reporting import TerminalProgress
     from kvae.config import read_setting
+    from kvae.logs import logged
     from kvae.training.processes import leads
     from kvae.training.run import TrainingInterrupted
     from kvae.training.run import train as run_training
 
     inputs = features or ["feats.arrow"]
-    with TerminalProgress(quiet=quiet or not leads(), verbose=verbose) as progress:
+    with (
+        TerminalProgress(quiet=quiet or not leads(), verbose=verbose) as progress,
+        logged(verbose=verbose and leads(), log_file=log_file if leads() else None, needed=inputs),
+    ):
         try:
             result = run_training(
                 inputs,

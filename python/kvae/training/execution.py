@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ from kvae.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from kvae.config import RunConfig
+
+LOGGER = logging.getLogger(__name__)
 
 # Below this many rows a new model's latents are no better than shares of 4-mers.
 FEW_ROWS = 5_000
@@ -257,6 +260,12 @@ class Execution:
                 if curves:
                     self.folder.append_metrics(record.as_json())
                     curves.add(record)
+                LOGGER.info(
+                    "epoch %d: training loss %.6g, validation loss %.6g, lr %.3g, %.3f s, "
+                    "%.0f rows/s",
+                    *(epoch, record.train["loss"], record.validation["loss"], record.lr),
+                    *(record.seconds, record.rows_per_second),
+                )
                 keeper.epoch_done(epoch, record.validation["loss"])
                 self.progress.epoch(record, record.line(epochs, self.config.model.n_latent))
         assert keeper.state is not None  # epochs >= 1
@@ -334,6 +343,10 @@ class Execution:
 
     def _announce(self) -> None:
         split = self.split
+        LOGGER.info(
+            "%s with %d threads, %s, %d process(es); rows %s",
+            *(self.device, self.threads, self.precision.name, self.processes.size, self.data),
+        )
         held = f"{len(split.held_out)} {split.unit}(s)" if split.held_out else "single rows"
         n_parameters = self.model.n_parameters
         several = f" in each of {self.processes.size} processes"

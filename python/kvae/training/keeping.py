@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from kvae.training.checkpoint import (
 )
 from kvae.training.stops import StopSignals
 from kvae.training.trainer import Trainer
+
+LOGGER = logging.getLogger(__name__)
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -153,6 +156,7 @@ class Keeper:
             write=self._processes.is_first,
         )
         self._written = time.monotonic()
+        LOGGER.info("checkpoint %s: %s", self.state.file_name, self.state)
 
     def _interruption(self, number: signal.Signals) -> TrainingInterrupted:
         how = "terminated" if number == signal.SIGTERM else "interrupted"

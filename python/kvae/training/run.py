@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +17,15 @@ from kvae.device import resolve_device, torch_threads
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.loading import Features, input_files, open_rows
+from kvae.logs import describe_inputs
 from kvae.pretrained import StartingModel
 from kvae.run_folder import RunFolder
 from kvae.training.execution import Execution, TrainResult
 from kvae.training.keeping import TrainingInterrupted
 from kvae.training.options import configure, continued
 from kvae.training.processes import joined, local_device, processes_here
+
+LOGGER = logging.getLogger(__name__)
 
 __all__ = ["TrainResult", "TrainingInterrupted", "train"]
 
@@ -159,6 +164,10 @@ def train(
         decision = processes.first_says(decide)
         run_config = parse_config(RunConfig, decision[6:], str(folder.config))
         n_threads = max(1, available_threads() // processes_here()) if threads is None else threads
+        for line in describe_inputs(input_files(features) or ()):
+            LOGGER.info("input: %s", line)
+        LOGGER.info("%s in %s: %s", decision[:6].strip("."), folder.path, decision[6:])
+        start = time.perf_counter()
         source = open_rows(
             features,
             k=run_config.model.ks,
@@ -168,6 +177,7 @@ def train(
             verify=verify,
             progress=listener,
         )
+        LOGGER.info("opened %d rows in %.3f s", len(source), time.perf_counter() - start)
         with torch_threads(n_threads), own_random_state(torch_device):
             execution = Execution(
                 folder,
