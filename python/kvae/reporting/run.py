@@ -164,6 +164,11 @@ def report(
             was_encoded = True
         else:
             missing["map"] = missing["units"] = _no_points(facts, model)
+        rows, coloured = None, []
+        if points is not None:
+            rows = sample_rows(points.latents.source_codes, method, map_rows, seed)
+            # Before what takes long: a table may be none, or about no row.
+            coloured = attributes(points, rows, labels=labels, by=by, clusters=clusters)
         calibration = None
         if model is not None and store is not None:
             calibration = calibrate(facts, model, store, seed, torch_device, progress)
@@ -172,13 +177,9 @@ def report(
                     "This design has no gate, so it gives no probabilities of presence that could"
                     " be right or wrong."
                 )
-        drawn, coloured = None, []
-        if points is not None:
-            vectors, codes = points.latents.vectors, points.latents.source_codes
-            rows = sample_rows(codes, method, map_rows, seed)
-            # Before the map, which takes longer than finding out that a table is none.
-            coloured = attributes(points, rows, labels=labels, by=by, clusters=clusters)
-            drawn = draw_map(vectors, rows, method, seed, progress)
+        drawn = None
+        if points is not None and rows is not None:
+            drawn = draw_map(points.latents.vectors, rows, method, seed, progress)
     graph, n_parameters = _graph(facts)
     if scores is None:
         missing["scores"] = (
