@@ -150,6 +150,7 @@ class Browser:
             deviceScaleFactor=2 if phone else 1,
             mobile=phone,
         )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         self.requests.clear()
         self.problems.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
@@ -183,6 +184,13 @@ class Browser:
     def point(self, x: float, y: float) -> None:
         """Move the mouse."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.frames()
+
+    def tap(self, x: float, y: float) -> None:
+        """Touch the page with a finger."""
+        points = [{"x": x, "y": y}]
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=points)
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
         self.frames()
 
     def drag(self, x: float, y: float, by_x: float, by_y: float) -> None:

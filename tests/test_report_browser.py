@@ -92,8 +92,8 @@ def click(shown: Browser, selector: str) -> None:
     shown.frames()
 
 
-def find_point(shown: Browser) -> tuple[float, float]:
-    """Move the mouse over a coloured spot of the map."""
+def coloured_spot(shown: Browser) -> tuple[float, float]:
+    """Where there is a row on the map, in the window."""
     x, y = shown.run(
         """(() => {
   const canvas = document.getElementById('map-canvas');
@@ -104,15 +104,12 @@ def find_point(shown: Browser) -> tuple[float, float]:
   pen.drawImage(canvas, 0, 0);
   const {data} = pen.getImageData(0, 0, copy.width, copy.height);
   for (let i = 0; i < copy.width * copy.height; i++) {
-    const [x, y] = [i % copy.width, Math.floor(i / copy.width)];
-    if (data[4 * i + 3] > 190 && bounds.y + y > 120) {
-      return [bounds.x + x * bounds.width / copy.width, bounds.y + y * bounds.height / copy.height];
-    }
+    const x = bounds.x + (i % copy.width) * bounds.width / copy.width;
+    const y = bounds.y + Math.floor(i / copy.width) * bounds.height / copy.height;
+    if (data[4 * i + 3] > 190 && y > 120) return [x, y];
   }
 })()"""
     )
-    shown.point(x, y)
-    assert shown.run(f"{TIP}.style.visibility") == "visible"
     return x, y
 
 
@@ -133,7 +130,9 @@ def test_every_picture_is_drawn(shown: Browser) -> None:
 
 
 def test_pointing_at_a_row_shows_its_name(shown: Browser, page: Page) -> None:
-    at = find_point(shown)
+    at = coloured_spot(shown)
+    shown.point(*at)
+    assert shown.run(f"{TIP}.style.visibility") == "visible"
     assert shown.run(f"{TIP}.querySelector('b').textContent") in page.ids
     # Names are text, whatever they look like.
     assert shown.run(f"{TIP}.querySelectorAll('img, script').length") == 0
@@ -244,6 +243,23 @@ def test_no_width_makes_the_page_scroll_sideways(chromium: Browser, page: Page, 
     assert chromium.run("innerWidth") == width
     assert picture(chromium)[1] > 500
     assert chromium.problems == []
+
+
+def test_a_finger_points_at_a_row(chromium: Browser, page: Page) -> None:
+    chromium.open(page.path, 390, 844, phone=True)
+    chromium.run(
+        "document.querySelector('.plot').scrollIntoView({block: 'center', behavior: 'instant'})"
+    )
+    chromium.frames()
+    chromium.tap(*coloured_spot(chromium))
+    assert chromium.run(f"{TIP}.style.visibility") == "visible"
+    assert chromium.run(f"{TIP}.querySelector('b').textContent") in page.ids
+    left, right = chromium.run(
+        f"(() => {{ const r = {TIP}.getBoundingClientRect(); return [r.left, r.right]; }})()"
+    )
+    assert 0 <= left < right <= 390
+    chromium.tap(30, 100)
+    assert chromium.run(f"{TIP}.style.visibility") == "hidden"
 
 
 def test_printing_keeps_the_map_and_the_screen(shown: Browser) -> None:

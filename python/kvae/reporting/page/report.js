@@ -137,6 +137,10 @@ function showTip(event, title, lines) {
 
 const hideTip = () => { tip.style.visibility = "hidden"; };
 addEventListener("scroll", hideTip, { passive: true });
+// A finger leaves with every touch; what it pointed at stays until it touches something else.
+addEventListener("pointerdown", (event) => {
+  if (!event.target.closest(".chart, .plot")) hideTip();
+});
 
 // ---- Charts ----------------------------------------------------------------------------
 
@@ -250,7 +254,11 @@ function follow(chart, at) {
   };
   area.addEventListener("pointermove", move);
   area.addEventListener("pointerdown", move);
-  area.addEventListener("pointerleave", () => { marks.replaceChildren(); hideTip(); });
+  area.addEventListener("pointerleave", (event) => {
+    if (event.pointerType === "touch") return;
+    marks.replaceChildren();
+    hideTip();
+  });
 }
 
 function lineChart(box, spec) {
@@ -740,7 +748,8 @@ function latentMap(map) {
   for (const name of ["pointerup", "pointercancel"]) {
     over.addEventListener(name, (event) => fingers.delete(event.pointerId));
   }
-  over.addEventListener("pointerleave", () => {
+  over.addEventListener("pointerleave", (event) => {
+    if (event.pointerType === "touch") return;
     if (hovered >= 0) { hovered = -1; ring(); }
     hideTip();
   });
