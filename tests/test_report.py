@@ -374,6 +374,12 @@ def test_designs_without_a_gate_have_no_calibration(trained: Trained, tmp_path: 
     assert len(charts["kl"]["values"]) == 8
     assert "calibration" not in charts
     assert written.map_rows == 71
+    # So has one whose file of latents has no variances, where features are at hand.
+    kvae.encode(run, trained.features, tmp_path / "mean.arrow", device="cpu")
+    again, _ = page_of(tmp_path / "r2.html", run, latents=tmp_path / "mean.arrow")
+    np.testing.assert_allclose(
+        Reader(again).data["charts"]["kl"]["values"], charts["kl"]["values"], rtol=1e-4
+    )
 
 
 def test_large_inputs_are_sampled(trained: Trained, tmp_path: Path) -> None:

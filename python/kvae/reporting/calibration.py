@@ -178,7 +178,7 @@ def calibrate(
         target: Target = model.read_target(wanted)
         logit_BK = decoded.presence_logit(target.n_windows)
         assert logit_BK is not None  # there is a gate
-        chance_BK = torch.sigmoid(logit_BK.double()).cpu().clamp(1e-12, 1.0 - 1e-12)
+        chance_BK = torch.sigmoid(logit_BK.cpu().double()).clamp(1e-12, 1.0 - 1e-12)
         present_BK = target.present.cpu()
         sums.add(chance_BK, present_BK)
         score.add(chance_BK, present_BK)

@@ -38,6 +38,8 @@ __all__ = ["Report", "report"]
 
 # Rows that are encoded for a page where no latents are given.
 _ENCODED_ROWS = 10_000
+# Rows that are encoded for the divergence of units where a file has no variances.
+_UNIT_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,11 @@ def report(
             was_encoded = True
         else:
             missing["map"] = missing["units"] = _no_points(facts, model)
+        units = None if points is None else dimensions(points.latents)
+        if units is not None and units.kl is None and not units.is_sphere and model and store:
+            # Divergences need variances, which the file lacks and the model knows.
+            some = encode_sample(model, store, _UNIT_ROWS, seed, torch_device, progress)
+            units = dimensions(some.latents)
         rows, coloured = None, []
         if points is not None:
             rows = sample_rows(points.latents.source_codes, method, map_rows, seed)
@@ -204,7 +211,7 @@ def report(
             gate=gate_curve(facts, _limit(calibration)),
             calibration=calibration,
             scores=scores,
-            units=None if points is None else dimensions(points.latents),
+            units=units,
             histograms=_histograms(points, store, missing),
             points=points,
             map=drawn,
