@@ -86,12 +86,12 @@ fn read(text: &[u8], backend: Backend) -> Outcome {
 
 /// From the documentation, line by line.
 fn naive(text: &[u8]) -> Outcome {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let lines = lines(text);
-    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
     if foreign(text) {
         return Outcome::Refused;
     }
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let lines = lines(text);
+    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
     match first {
         None => Outcome::Records(Vec::new()),
         Some(b'>') => fasta(&lines),
