@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvae.layout import Block, Layout, kmers
     from kvae.merging import MergeResult, merge
     from kvae.model import KmerVAE
+    from kvae.planning import Plan, plan
     from kvae.reporting import Report, report
     from kvae.searching import Hits, LatentIndex, index, search
     from kvae.sequences import open_sequences
@@ -49,6 +50,7 @@ __all__ = [
     "Layout",
     "MergeResult",
     "ModelGraph",
+    "Plan",
     "PretrainResult",
     "Report",
     "TrainResult",
@@ -68,6 +70,7 @@ __all__ = [
     "kmers",
     "merge",
     "open_sequences",
+    "plan",
     "pretrain",
     "report",
     "search",
@@ -90,6 +93,7 @@ _HOME = {
     "Layout": "kvae.layout",
     "MergeResult": "kvae.merging",
     "ModelGraph": "kvae.drawing",
+    "Plan": "kvae.planning",
     "PretrainResult": "kvae.training.pretraining",
     "Report": "kvae.reporting",
     "TrainResult": "kvae.training",
@@ -108,6 +112,7 @@ _HOME = {
     "kmers": "kvae.layout",
     "merge": "kvae.merging",
     "open_sequences": "kvae.sequences",
+    "plan": "kvae.planning",
     "pretrain": "kvae.training.pretraining",
     "report": "kvae.reporting",
     "search": "kvae.searching",

@@ -26,6 +26,7 @@ from kvae.cli.featurize import featurize
 from kvae.cli.graph import graph
 from kvae.cli.index import index
 from kvae.cli.merge import merge
+from kvae.cli.plan import plan
 from kvae.cli.pretrain import pretrain
 from kvae.cli.report import report
 from kvae.cli.search import search
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(featurize)
 app.command(no_args_is_help=True)(merge)
+app.command(no_args_is_help=True)(plan)
 app.command()(train)
 app.command(no_args_is_help=True)(pretrain)
 app.command(no_args_is_help=True)(encode)
