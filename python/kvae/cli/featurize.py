@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kvae.cli.common import (
     INPUT,
+    MACHINE,
     OUTPUT,
     Force,
     LogFile,
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
     from kvae.featurizing import FeaturizeResult
 
 ROWS = "Rows"
+
+
+class Engine(StrEnum):
+    """What computes."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Store(StrEnum):
@@ -111,6 +120,30 @@ def featurize(
             rich_help_panel=INPUT,
         ),
     ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="Where to compute: here, or shards by the workers of a Ray cluster.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = Engine.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster, for instance auto.",
+            show_default="one of this machine",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of shards with --engine ray.",
+            show_default="one per CPU or more",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
     threads: Threads = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -125,6 +158,16 @@ def featurize(
     from kvae.featurizing import featurize as run_featurize
     from kvae.logs import logged
 
+    if engine is Engine.ray:
+        if shard is not None:
+            raise typer.BadParameter("with --engine ray all shards are made", param_hint="--shard")
+        options = {"k": parse_ks(k), "window": window, "min_length": min_length}
+        options |= {"store": store.value, "sequence": sequence, "skip_bad": skip_bad}
+        options |= {"shards": shards, "address": address, "threads": threads or 1, "force": force}
+        _featurize_ray(inputs, output, options, quiet=quiet)
+        return
+    if address is not None or shards is not None:
+        raise typer.BadParameter("these are of --engine ray", param_hint="--address, --shards")
     with (
         logged(verbose=verbose, log_file=log_file, needed=[output, *inputs]),
         nullcontext(None) if quiet else _Progress() as progress,
@@ -155,6 +198,27 @@ def featurize(
         else:
             _summarize(result, name, verbose=verbose)
     if result.bad:
+        raise typer.Exit(1)
+
+
+def _featurize_ray(
+    inputs: Sequence[str | Path], output: Path, options: dict[str, Any], *, quiet: bool
+) -> None:
+    from kvae.cli.reporting import TerminalProgress
+    from kvae.distributed import featurize_ray
+
+    folder = Path("feats") if output == Path("feats.arrow") else output
+    with TerminalProgress(quiet=quiet) as progress:
+        manifests = featurize_ray(inputs, folder, progress=progress, **options)
+        rows = sum(manifest["rows"] for manifest in manifests)
+        progress.message(
+            f"{folder}: {number(rows, 'row')} in {number(len(manifests), 'shard')}; join them"
+            f" with kvae merge {folder}, or give the folder to kvae train and kvae encode"
+        )
+    left_out = [message for manifest in manifests for message in manifest["bad"]]
+    for message in left_out:
+        warn(f"left out: {message}")
+    if left_out:
         raise typer.Exit(1)
 
 
