@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 PRESET = "kvae"
+PRESETS = ("kvae", "outline", "deep", "slim", "lowrank", "dot")
 EPOCHS = 20
 DEMO_EPOCHS = 6
 BATCH_SIZE = 128

@@ -108,7 +108,7 @@ def main() -> None:
     """Run the program; mistakes of the user become one line and exit code 1."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app()
+        app(prog_name="kvae")
     except KvaeError as error:
         _fail(str(error))
     except KeyboardInterrupt as interruption:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +19,12 @@ OUTPUT = "Output"
 MODEL = "Model"
 TRAINING = "Training"
 MACHINE = "Machine"
+
+
+def complete(*values: str) -> Callable[[str], list[str]]:
+    """Make what completes an option of a shell's command line from known values."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
+
 
 Threads = Annotated[
     int | None,
@@ -31,6 +41,7 @@ Device = Annotated[
     str,
     typer.Option(
         help="auto, cpu, cuda, cuda:N or mps; one that is missing is an error.",
+        autocompletion=complete("auto", "cpu", "cuda", "mps"),
         rich_help_panel=MACHINE,
     ),
 ]
@@ -52,6 +63,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         help="Design: kvae, or one of outline, deep, slim, lowrank and dot.",
+        autocompletion=complete(*defaults.PRESETS),
         show_default=defaults.PRESET,
         rich_help_panel=MODEL,
     ),
@@ -141,7 +153,24 @@ LogFile = Annotated[
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    typer.secho(f"kvae: warning: {message}", err=True, fg=typer.colors.YELLOW)
+    typer.echo(paint(f"kvae: warning: {message}", typer.colors.YELLOW), err=True)
+
+
+def paint(text: str, colour: str) -> str:
+    """Colour a text, unless NO_COLOR asks for none; typer leaves it out where no terminal is."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else typer.style(text, fg=colour)
+
+
+def print_json(result: Any, **more: Any) -> None:
+    """Print the result of a command as one JSON object on standard output."""
+    content = {**more, **asdict(result)}
+    typer.echo(dumps(content, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """Give what JSON has no form for another: paths as text, mappings as dictionaries."""
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def number(count: int, thing: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvae.cli.common import Json
+from kvae.cli.common import Json, paint
 
 if TYPE_CHECKING:
     from kvae.checkup import Checkup
@@ -43,7 +43,7 @@ def _print(found: Checkup) -> None:
         typer.echo(f"{name:<{width}}  {text}")
     typer.echo("")
     for line in found.problems:
-        typer.secho(f"problem: {line}", fg=typer.colors.RED)
+        typer.echo(paint(f"problem: {line}", typer.colors.RED))
     for line in found.advice:
         typer.echo(f"note: {line}")
     if found.works:

@@ -14,6 +14,7 @@ from kvae.cli.common import (
     Device,
     Force,
     Inputs,
+    Json,
     LogFile,
     Pretrained,
     Quiet,
@@ -22,6 +23,7 @@ from kvae.cli.common import (
     Verbose,
     Verify,
     model_and_inputs,
+    print_json,
 )
 
 
@@ -53,6 +55,7 @@ def encode(
     device: Device = "auto",
     threads: Threads = None,
     verify: Verify = True,
+    json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -86,3 +89,5 @@ def encode(
             progress=progress,
         )
         progress.message(f"{result.output}: {result.rows:,} rows of {result.latent} latent units")
+    if json:
+        print_json(result)

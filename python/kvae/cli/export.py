@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kvae.cli.common import OUTPUT, Force, Quiet, Threads, parse_ks
+from kvae.cli.common import OUTPUT, Force, Json, Quiet, Threads, parse_ks, print_json
 
 FEATURES = "Features"
 
@@ -68,6 +68,7 @@ def export(
         ),
     ] = False,
     threads: Threads = None,
+    json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -95,3 +96,5 @@ def export(
         if result.content == "encoder":
             size = f"rows of {result.rows:,} fields to {result.columns:,} latent units"
         progress.message(f"{result.output}: {result.content}, {size}")
+    if json:
+        print_json(result)

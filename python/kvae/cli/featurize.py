@@ -17,6 +17,7 @@ from kvae.cli.common import (
     MACHINE,
     OUTPUT,
     Force,
+    Json,
     LogFile,
     Quiet,
     Threads,
@@ -24,6 +25,7 @@ from kvae.cli.common import (
     bases,
     number,
     parse_ks,
+    print_json,
     seconds,
     warn,
 )
@@ -145,6 +147,7 @@ def featurize(
         ),
     ] = None,
     threads: Threads = None,
+    json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -191,12 +194,14 @@ def featurize(
             warn(message)
     for message in result.bad:
         warn(f"left out: {message}")
+    name = _shard_file(output, shard) if shard else output
     if not quiet:
-        name = _shard_file(output, shard) if shard else output
         if result.repeated:
             typer.echo(f"{name}: done already, {number(result.rows, 'row')}", err=True)
         else:
             _summarize(result, name, verbose=verbose)
+    if json:
+        print_json(result, output=name)
     if result.bad:
         raise typer.Exit(1)
 

@@ -18,6 +18,7 @@ from kvae.cli.common import (
     Device,
     Force,
     Inputs,
+    Json,
     LearningRate,
     LogFile,
     Preset,
@@ -26,6 +27,8 @@ from kvae.cli.common import (
     Settings,
     Threads,
     Verify,
+    complete,
+    print_json,
 )
 from kvae.featurizing import DEFAULT_MIN_LENGTH, DEFAULT_WINDOW
 
@@ -113,6 +116,7 @@ def train(
         typer.Option(
             help="Numbers of the hidden layers: fp32, tf32, bf16 or fp16; auto is bf16 on "
             "CUDA devices that have it and fp32 on a CPU.",
+            autocompletion=complete("auto", "fp32", "tf32", "bf16", "fp16"),
             show_default="auto",
             rich_help_panel=MACHINE,
         ),
@@ -144,6 +148,7 @@ def train(
         ),
     ] = False,
     verify: Verify = True,
+    json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Annotated[
@@ -214,3 +219,5 @@ def train(
             f"{result.best_loss:.1f} in epoch {result.best_epoch}; next: "
             f"kvae encode {result.run} {' '.join(inputs)} -o latent.arrow"
         )
+    if json and leads():
+        print_json(result)
