@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -44,23 +45,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="A first try: `kvae demo`. Every command has its own --help.",
 )
-app.command(no_args_is_help=True)(featurize)
-app.command(no_args_is_help=True)(merge)
-app.command(no_args_is_help=True)(plan)
-app.command()(train)
-app.command(no_args_is_help=True)(pretrain)
-app.command(no_args_is_help=True)(encode)
-app.command()(cluster)
-app.command()(index)
-app.command(no_args_is_help=True)(search)
-app.command(no_args_is_help=True)(evaluate)
-app.command(no_args_is_help=True)(compare)
-app.command(no_args_is_help=True)(report)
-app.command()(describe)
-app.command()(graph)
-app.command(no_args_is_help=True)(export)
-app.command()(doctor)
-app.command()(demo)
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "From sequences to latents": (featurize, train, encode),
+    "With latents": (cluster, search, index, evaluate, report, export),
+    "Looking at data and models": (demo, describe, graph, compare, doctor),
+    "More machines, other beginnings": (plan, merge, pretrain),
+}
+_NEED_NO_ARGUMENTS = (train, cluster, index, demo, describe, graph, doctor)
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel, no_args_is_help=_command not in _NEED_NO_ARGUMENTS)(
+            _command
+        )
 
 
 def _show_version(value: bool) -> None:
