@@ -2,10 +2,25 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import TypedDict
+from typing import Self, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+__all__ = [
+    "RowFile",
+    "__version__",
+    "available_threads",
+    "backend",
+    "count_kmers",
+    "featurize",
+    "featurize_sequences",
+    "kmers",
+    "layout",
+    "merge",
+    "shard_inputs",
+    "unpack",
+]
 
 __version__: str
 
@@ -27,13 +42,14 @@ class _Share(TypedDict):
     first: int
     files: list[tuple[str, str, int, int, int]]
 
+@final
 class RowFile:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         paths: Sequence[str | PathLike[str]],
         threads: int | None = None,
         verify: bool = True,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def bases(self) -> list[int]: ...
     @property
