@@ -22,6 +22,7 @@ ELSEWHERE = {
     "architecture.md": "ARCHITECTURE.md",
     "benchmarks.md": "benches/README.md",
     "changes.md": "CHANGELOG.md",
+    "security.md": "SECURITY.md",
     "pretrained.md": "python/kvae/pretrained/MODEL_CARD.md",
 }
 _LINK = re.compile(r"\]\((?P<target>[^)#:]+)(?P<anchor>#[^)]*)?\)")

@@ -45,7 +45,8 @@ fn is_compressed(text: &[u8]) -> bool {
 
 fn read(text: &[u8], backend: Backend) -> Outcome {
     let (_file, path) = memory_file(text);
-    let source = Source { name: "x".into(), path: path.clone(), found: false, size: None };
+    let source =
+        Source { name: "x".into(), path: path.clone(), found: false, size: None, range: None };
     let complain = |message: String| {
         assert!(message.starts_with(path.to_str().unwrap()), "{message}");
         assert!(!message.contains('\n'), "{message}");
