@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 # In a process of its own: ray starts others and installs handlers.
 PROGRAM = """
 import json, os, sys, time
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 # Two workers, whatever the machine has; they find the same packages as this process.
 import ray
 from pathlib import Path
