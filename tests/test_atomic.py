@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvae import KvaeError
-from kvae.atomic import atomic_output, check_output
+from kvae.atomic import atomic_folder, atomic_output, check_output
 from sequences import listing, write
 
 
@@ -235,3 +235,26 @@ def test_a_folder_that_cannot_be_written_to() -> None:
     assert re.fullmatch(
         r"/etc/kvae-test\.arrow: cannot write.*: Permission denied\n", result.stdout
     )
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with atomic_folder(target) as temporary:
+        (temporary / "a").write_text("new")
+        assert not target.exists()
+    assert (target / "a").read_text() == "new"
+
+    def fail() -> None:
+        with atomic_folder(target) as temporary:
+            (temporary / "a").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert (target / "a").read_text() == "new"
+    with atomic_folder(target) as temporary:
+        (temporary / "b").write_text("newer")
+    assert [path.name for path in target.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    with pytest.raises(KvaeError, match="cannot write to its folder"):
+        atomic_folder(tmp_path / "missing" / "folder").__enter__()

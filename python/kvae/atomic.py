@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from kvae.errors import KvaeError
 
-__all__ = ["atomic_output", "check_output"]
+__all__ = ["atomic_folder", "atomic_output", "check_output"]
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -107,3 +108,47 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder to write to, and move it to `path` at the end.
+
+    A folder that is at `path` is replaced then, whatever it holds: whether that may be
+    is for the caller to know. If the block ends with an exception it stays untouched,
+    and the temporary folder is removed.
+
+    Yields
+    ------
+    Path
+        An empty folder beside `path`.
+
+    Raises
+    ------
+    KvaeError
+        If the folder around it cannot be written to.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))
+    except OSError as error:
+        raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
+    try:
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        yield temporary
+        for file in temporary.iterdir():
+            _sync(file)
+        if target.exists():
+            # Two renames, so that the old folder is never half removed in its place.
+            old = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))
+            target.rename(old / target.name)
+            temporary.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync(target.parent)

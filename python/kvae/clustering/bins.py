@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kvae.atomic import atomic_folder
 from kvae.clustering.contigs import Contigs
 from kvae.clustering.writing import cluster_name
 from kvae.errors import KvaeError
@@ -101,22 +100,11 @@ def write_bins(
     paths = {code: _find(contigs.source_names[code], sequences) for code in sorted(wanted)}
     progress = progress or Progress()
     progress.begin("contigs into bins", int(chosen.sum()))
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))
-    except OSError as error:
-        raise KvaeError(f"{target}: cannot write to its folder: {error.strerror}") from error
-    try:
+    with atomic_folder(target) as temporary:
         writer = _Bins(temporary)
         for code, path in paths.items():
             _copy(path, wanted[code], writer, progress)
         writer.flush()
-        temporary.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return int((bases >= min_bases).sum())
 
 

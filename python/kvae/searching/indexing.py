@@ -7,8 +7,6 @@ of, and ``index.json`` what both are from, with the size of each of them.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kvae.atomic import atomic_folder
 from kvae.errors import KvaeError
 from kvae.latents import Latents, latent_schema, read_latents
 from kvae.nearest import GraphIndex, Neighbours, nearest_of_all, unit_rows
@@ -193,11 +192,7 @@ def index(
         latents = read_latents(latents)
     unit = unit_rows(latents.vectors).astype(np.float32)
     graph = GraphIndex.build(unit, threads, progress)
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))
-    except OSError as error:
-        raise KvaeError(f"{target}: cannot write to its folder: {error.strerror}") from error
-    try:
+    with atomic_folder(target) as temporary:
         graph.save(temporary / _VECTORS)
         table = rows_of(latents)
         with pa.OSFile(str(temporary / _ROWS), "wb") as sink:  # noqa: SIM117 - closed in turn
@@ -212,13 +207,6 @@ def index(
         }
         text = json.dumps(facts, indent=2, ensure_ascii=False)
         (temporary / _FACTS).write_text(text + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return LatentIndex(target, threads)
 
 
