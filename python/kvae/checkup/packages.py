@@ -25,6 +25,7 @@ REQUIRED = (
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "anndata": (("anndata", "h5py"), "files for anndata and scanpy (.h5ad)"),
     "onnx": (("onnx", "onnxscript"), "encoders for other runtimes (.onnx)"),
+    "ray": (("ray",), "shards on a Ray cluster"),
     "umap": (("umap-learn",), "maps of latents by UMAP"),
 }
 
