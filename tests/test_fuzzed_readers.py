@@ -127,3 +127,17 @@ def test_any_header_of_tensors_is_read_or_refused(
     text = json.dumps(header).encode()
     content = struct.pack("<Q", len(text)) + text + data
     check(tmp_path / "model.safetensors", content, READERS["model.safetensors"])
+
+
+@pytest.mark.parametrize("kind", [[], {}, [[]], 1, None, True])
+@pytest.mark.parametrize("key", ["encoder", "decoder.sparse.readout"])
+def test_kinds_are_text(examples: Path, tmp_path: Path, key: str, kind: object) -> None:
+    config = json.loads((examples / "config.json").read_text())
+    node = config["model"]
+    for name in key.split("."):
+        node = node[name]
+    node["kind"] = kind
+    path = tmp_path / "config.json"
+    with pytest.raises(KvaeError, match=r"config\.json: model.*kind") as caught:
+        parse_config(RunConfig, json.dumps(config), str(path))
+    assert "\n" not in str(caught.value)

@@ -101,7 +101,7 @@ def _encoder(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind = value.get("kind", "branches")
-    if kind not in ENCODERS:
+    if not isinstance(kind, str) or kind not in ENCODERS:
         raise ValueError(f"unknown encoder kind {kind!r}, known: {', '.join(ENCODERS)}")
     return part(ENCODERS[kind], value)
 
