@@ -190,6 +190,18 @@ def test_a_bad_file_can_be_left_out(tmp_path: Path, mistake: str) -> None:
     assert result.rows == len(expected)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("order", ["gb", "bg", "gbb", "bgb", "gbbbbbb"])
+def test_bad_files_may_come_anywhere(tmp_path: Path, order: str, threads: int) -> None:
+    paths = [
+        write(tmp_path / f"{i}.{kind}", GOOD if kind == "g" else b">a\nMEQ\n")
+        for i, kind in enumerate(order)
+    ]
+    result = kvae.featurize(paths, tmp_path / "out.arrow", k=[3], skip_bad=True, threads=threads)
+    assert len(result.bad) == order.count("b")
+    assert result.rows == len(reference.cut(RECORDS).rows)
+
+
 def test_several_bad_files_are_all_named(tmp_path: Path) -> None:
     paths = []
     for i, (content, _) in enumerate(MISTAKES.values()):

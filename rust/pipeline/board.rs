@@ -247,6 +247,8 @@ impl<'a> Board<'a> {
             .or_else(|| state.join())
             .or_else(|| state.inflate())
             .or_else(|| self.read(state))
+            // Files that are left out are opened without a job, and may be all that was left.
+            .or_else(|| self.cut(state))
     }
 
     fn cut(&self, state: &mut State<'a>) -> Option<Job<'a>> {
