@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import INPUT, OUTPUT, Force, Quiet, Seed, Threads, bases, number
+from kvae.cli.common import INPUT, OUTPUT, Force, LatentFile, Quiet, Seed, Threads, bases, number
 
 if TYPE_CHECKING:
     from kvae.clustering import Clusters
@@ -17,10 +17,7 @@ _METHOD = "Method"
 
 
 def cluster(
-    latents: Annotated[
-        Path,
-        typer.Argument(metavar="LATENT", help="File of kvae encode, in any of its formats."),
-    ] = Path("latent.arrow"),
+    latents: LatentFile = Path("latent.arrow"),
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Table of cluster and contig.", rich_help_panel=OUTPUT),

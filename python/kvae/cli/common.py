@@ -86,6 +86,28 @@ Inputs = Annotated[
         show_default="feats.arrow",
     ),
 ]
+LatentFile = Annotated[
+    Path,
+    typer.Argument(metavar="LATENT", help="File of kvae encode, in any of its formats."),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table (.tsv with a header) of labels; its first column names records or "
+        "source files.",
+        show_default="the source files alone",
+        rich_help_panel=INPUT,
+    ),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the table to use; may be repeated.",
+        show_default="genome, species, species_cluster95, label and genus, else the second",
+        rich_help_panel=INPUT,
+    ),
+]
 Pretrained = Annotated[
     bool,
     typer.Option(

@@ -11,9 +11,11 @@ from kvae import defaults
 from kvae.cli.common import (
     INPUT,
     OUTPUT,
+    By,
     Device,
     Force,
     Inputs,
+    Labels,
     Pretrained,
     Quiet,
     Run,
@@ -38,24 +40,8 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = Path("evaluation"),
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Table (.tsv with a header) of labels; its first column names records or "
-            "source files.",
-            show_default="the source files alone",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of the table to score; may be repeated.",
-            show_default="genome, species, species_cluster95, label and genus, else the second",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    labels: Labels = None,
+    by: By = None,
     reference: Annotated[
         list[str] | None,
         typer.Option(

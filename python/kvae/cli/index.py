@@ -7,14 +7,11 @@ from typing import Annotated
 
 import typer
 
-from kvae.cli.common import OUTPUT, Force, Quiet, Threads
+from kvae.cli.common import OUTPUT, Force, LatentFile, Quiet, Threads
 
 
 def index(
-    latents: Annotated[
-        Path,
-        typer.Argument(metavar="LATENT", help="File of kvae encode, in any of its formats."),
-    ] = Path("latent.arrow"),
+    latents: LatentFile = Path("latent.arrow"),
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder of the index.", rich_help_panel=OUTPUT),

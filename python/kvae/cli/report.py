@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kvae import defaults
-from kvae.cli.common import INPUT, OUTPUT, Device, Force, Quiet, Threads
+from kvae.cli.common import INPUT, OUTPUT, By, Device, Force, Labels, Quiet, Threads
 
 _MAP = "Map"
 
@@ -43,24 +43,8 @@ def report(
             rich_help_panel=INPUT,
         ),
     ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Table (.tsv with a header) of labels to colour by; its first column names"
-            " records or source files.",
-            show_default="the source files alone",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of the table to colour by; may be repeated.",
-            show_default="genome, species, species_cluster95, label and genus, else the second",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    labels: Labels = None,
+    by: By = None,
     clusters: Annotated[
         Path | None,
         typer.Option(

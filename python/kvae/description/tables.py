@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from kvae.errors import KvaeError
+from kvae.formats import by_suffix
 
 
 def _tsv(table: Any, path: Path) -> None:
@@ -46,10 +46,7 @@ def table_format(name: str) -> Callable[[Any, Path], None]:
     KvaeError
         For a suffix that stands for no format.
     """
-    for suffix, write in _FORMATS.items():
-        if name.lower().endswith(suffix):
-            return write
-    raise KvaeError(f"{name}: unknown format, the name must end in {', '.join(_FORMATS)}")
+    return by_suffix(name, _FORMATS)
 
 
 def write_table(columns: Mapping[str, NDArray[Any]], path: Path, name: str) -> None:

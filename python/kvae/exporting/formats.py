@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from kvae.errors import KvaeError
+from kvae.formats import TextTable, by_suffix, text_sink
 from kvae.h5ad import H5adFile, row_names
 from kvae.npz import NpzFile
 
@@ -130,32 +129,17 @@ def _parquet(path: Path, facts: TableFacts) -> Iterator[TableWriter]:
 
 
 class _TextWriter:
-    """Tab-separated text without quotes; a tab or line end in a path becomes a space."""
-
-    def __init__(self, facts: TableFacts, sink: IO[bytes] | gzip.GzipFile) -> None:
-        self._sink = sink
-        self._sink.write(("\t".join([*PLACE, *facts.columns]) + "\n").encode())
+    def __init__(self, facts: TableFacts, sink: IO[bytes]) -> None:
+        self._text = TextTable(sink, [*PLACE, *facts.columns])
 
     def write(self, place: Mapping[str, Any], matrix: NDArray[Any]) -> None:
-        columns: list[Any] = []
-        for name in PLACE:
-            text = place[name].cast(pa.string())
-            columns.append(pc.replace_substring_regex(text, "[\t\r\n]", " "))
-        columns += [pa.array(column).cast(pa.string()) for column in np.ascontiguousarray(matrix.T)]
-        lines = pc.binary_join_element_wise(*columns, "\t").to_pylist()
-        self._sink.write(("\n".join(lines) + "\n").encode())
+        kmers = map(pa.array, np.ascontiguousarray(matrix.T))
+        self._text.write([*(place[name] for name in PLACE), *kmers])
 
 
 @contextmanager
-def _text(path: Path, facts: TableFacts) -> Iterator[TableWriter]:
-    with path.open("wb") as sink:
-        yield _TextWriter(facts, sink)
-
-
-@contextmanager
-def _gzip_text(path: Path, facts: TableFacts) -> Iterator[TableWriter]:
-    # No name and no time in the header: the same rows give the same bytes.
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as sink:
+def _text(path: Path, facts: TableFacts, *, gzipped: bool = False) -> Iterator[TableWriter]:
+    with text_sink(path, gzipped=gzipped) as sink:
         yield _TextWriter(facts, sink)
 
 
@@ -207,7 +191,7 @@ _FORMATS: dict[str, _Open] = {
     ".parquet": _parquet,
     ".arrow": _arrow,
     ".tsv": _text,
-    ".tsv.gz": _gzip_text,
+    ".tsv.gz": partial(_text, gzipped=True),
     ".npz": _npz,
     ".h5ad": _h5ad,
 }
@@ -221,9 +205,4 @@ def table_format(path: Path) -> _Open:
     KvaeError
         For a suffix that stands for no format.
     """
-    for suffix, opener in _FORMATS.items():
-        if path.name.lower().endswith(suffix):
-            return opener
-    raise KvaeError(
-        f"{path}: unknown format, the name must end in {', '.join(_FORMATS)} or .onnx (encoders)"
-    )
+    return by_suffix(path, _FORMATS, also=" or .onnx (encoders)")

@@ -20,6 +20,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
+from kvae.formats import by_suffix
 from kvae.h5ad import read_facts, read_frame
 from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
 from kvae.optional import require
@@ -115,7 +116,7 @@ def read_latents(path: str | Path) -> Latents:
         that are not finite.
     """
     path = Path(path)
-    reader = _reader(path)
+    reader = by_suffix(path, _READERS)
     try:
         with path.open("rb"):
             pass
@@ -135,15 +136,6 @@ def read_latents(path: str | Path) -> Latents:
 def is_latent_name(path: str | Path) -> bool:
     """Whether a file's name ends as one of a latent file does."""
     return Path(path).name.lower().endswith(tuple(_READERS))
-
-
-def _reader(path: Path) -> Callable[[Path], Latents]:
-    for suffix, reader in _READERS.items():
-        if path.name.lower().endswith(suffix):
-            return reader
-    raise KvaeError(
-        f"{path}: unknown format, the name of a latent file ends in {', '.join(_READERS)}"
-    )
 
 
 def _check(latents: Latents) -> None:

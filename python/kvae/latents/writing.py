@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 
-from kvae.errors import KvaeError
+from kvae.formats import TextTable, by_suffix, text_sink
 from kvae.h5ad import H5adFile, row_names
 from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
 from kvae.npz import NpzFile
@@ -51,14 +50,9 @@ def _parquet(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
 
 
 class _TableWriter:
-    """Tab-separated text: the vectors become columns z1, z2, ... and logvar1, ...
+    """The vectors become columns z1, z2, ... and logvar1, ..."""
 
-    Nothing is quoted, which is what the field's tools expect; a tab or line end
-    in a path becomes a space instead.
-    """
-
-    def __init__(self, sink: IO[bytes] | gzip.GzipFile, schema: pa.Schema) -> None:
-        self._sink = sink
+    def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
         names: list[str] = []
         for field in schema:
             if pa.types.is_fixed_size_list(field.type):
@@ -66,32 +60,19 @@ class _TableWriter:
                 names += [f"{prefix}{i + 1}" for i in range(field.type.list_size)]
             else:
                 names.append(field.name)
-        self._sink.write(("\t".join(names) + "\n").encode())
+        self._text = TextTable(sink, names)
 
     def write(self, batch: pa.RecordBatch) -> None:
         columns: list[Any] = []
         for column in batch.columns:
-            if pa.types.is_fixed_size_list(column.type):
-                columns += [pa.array(z).cast(pa.string()) for z in _matrix(column).T]
-            elif pa.types.is_integer(column.type):
-                columns.append(column.cast(pa.string()))
-            else:
-                text = column.cast(pa.string())
-                columns.append(pc.replace_substring_regex(text, "[\t\r\n]", " "))
-        lines = pc.binary_join_element_wise(*columns, "\t").to_pylist()
-        self._sink.write(("\n".join(lines) + "\n").encode())
+            is_matrix = pa.types.is_fixed_size_list(column.type)
+            columns += map(pa.array, _matrix(column).T) if is_matrix else [column]
+        self._text.write(columns)
 
 
 @contextmanager
-def _table(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
-    with path.open("wb") as sink:
-        yield _TableWriter(sink, schema)
-
-
-@contextmanager
-def _gzip_table(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
-    # No name and no time in the header: the same latents give the same bytes.
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as sink:
+def _table(path: Path, schema: pa.Schema, *, gzipped: bool = False) -> Iterator[LatentWriter]:
+    with text_sink(path, gzipped=gzipped) as sink:
         yield _TableWriter(sink, schema)
 
 
@@ -152,7 +133,7 @@ _FORMATS: dict[str, _Open] = {
     ".parquet": _parquet,
     ".npz": _npz,
     ".tsv": _table,
-    ".tsv.gz": _gzip_table,
+    ".tsv.gz": partial(_table, gzipped=True),
     ".h5ad": _h5ad,
 }
 
@@ -165,7 +146,4 @@ def latent_format(path: Path) -> _Open:
     KvaeError
         For a suffix that stands for no format.
     """
-    for suffix, opener in _FORMATS.items():
-        if path.name.lower().endswith(suffix):
-            return opener
-    raise KvaeError(f"{path}: unknown format, the name must end in {', '.join(_FORMATS)}")
+    return by_suffix(path, _FORMATS)
