@@ -138,6 +138,20 @@ def test_few_rows_are_clustered_or_left(tmp_path: Path, n_rows: int) -> None:
     assert kvae.cluster(path, k=1, min_contigs=1).codes.tolist() == [0] * n_rows
 
 
+def test_few_contigs_are_told(tmp_path: Path) -> None:
+    class Listener(Progress):
+        told: str = ""
+
+        def message(self, text: str) -> None:
+            self.told += text
+
+    for n_rows, is_few in ((21, True), (22, False)):
+        path = write_latents(tmp_path / f"{n_rows}.arrow", VECTORS[:n_rows])
+        listener = Listener()
+        kvae.cluster(path, progress=listener)
+        assert (f"{n_rows} contigs are few" in listener.told) is is_few
+
+
 def test_windows_are_joined_by_length(tmp_path: Path) -> None:
     ids = ["a", "b", "a", "c", "b", "a"]
     sources = ["x.fna", "x.fna", "x.fna", "x.fna", "x.fna", "y.fna"]

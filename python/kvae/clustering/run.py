@@ -166,6 +166,11 @@ def cluster(
         raise KvaeError(f"{output} is the input: give another -o")
     contigs = contigs_of(latents)
     progress = progress or Progress()
+    if k is None and len(contigs) <= neighbours + 1:
+        progress.message(
+            f"{len(contigs)} contigs are few to find groups among: each is a neighbour of all"
+            " others, and windows of one contig are one; -k says how many groups there are"
+        )
     with threadpool_limits(threads):
         if k is None:
             found = communities(
