@@ -21,7 +21,7 @@ import numpy as np
 from kvae.config import override
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
-from kvae.loading import Indices
+from kvae.row_sources import Indices
 from kvae.training.run import TrainingInterrupted, train
 from short_kmers import profile_run, profile_store
 from small import MemoryStore, Rows, make_layout, make_store, small_run

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from kvae.config import EncoderConfig, ModelConfig, RunConfig, TrainConfig, override
 from kvae.layout import Block, Layout
-from kvae.loading import Indices
 from kvae.model import KmerVAE
 from kvae.model.encoder import Encoder
 from kvae.presets import get_preset
+from kvae.row_sources import Indices
 
 Rows = NDArray[np.float32]
 

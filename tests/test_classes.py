@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kvae.config import TrainConfig
 from kvae.errors import KvaeError
-from kvae.loading import Indices
+from kvae.row_sources import Indices
 from kvae.sampling import balanced_rows
 from kvae.training import classes
 from kvae.training.classes import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import reference
 from feature_tables import GOOD, RECORDS, TRUNCATED, check_rows, table
 from kvae.cli import main
 from latent_files import write_latents
-from sequences import bgzf, fails, fasta, fastq, listing, random_sequence, run_kvae, write
+from sequences import DATA, bgzf, fails, fasta, fastq, listing, random_sequence, run_kvae, write
 
 WIDE = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
 
@@ -122,14 +123,39 @@ def test_featurize_loads_nothing_heavy(tmp_path: Path) -> None:
     assert len(table(tmp_path / "feats.arrow"))
 
 
-@pytest.mark.parametrize("command", ["cluster", "index", "search --record contig_1"])
-def test_what_reads_latents_needs_no_torch(command: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder_of_files(tmp_path_factory: pytest.TempPathFactory, small_file: Path) -> Path:
+    """A folder with features, latents, and an index of them."""
+    folder = tmp_path_factory.mktemp("files")
+    shutil.copy(small_file, folder / "feats.arrow")
+    kvae.featurize(DATA, folder / "4mers.arrow", k=[4])
     vectors = np.random.default_rng(0).normal(size=(40, 4))
-    write_latents(tmp_path / "latent.arrow", vectors)
-    name, *rest = command.split()
-    loaded = loaded_by(name, "latent.arrow", *rest, cwd=tmp_path)
-    assert "numpy" in loaded
-    assert "torch" not in loaded
+    write_latents(folder / "latent.arrow", vectors)
+    for index in range(2):
+        kvae.featurize(DATA, folder / "shards", shard=(index + 1, 2))
+    kvae.index(folder / "latent.arrow", folder / "index")
+    return folder
+
+
+# All that works on sequences, rows and latents, and with no model.
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cluster latent.arrow -o clusters.tsv",
+        "describe feats.arrow -o space",
+        "export feats.arrow -o table.parquet --what counts",
+        "export feats.arrow -o table.tsv",
+        "export 4mers.arrow -o composition.npz --vamb",
+        "export latent.arrow -o latent.npz --vamb",
+        "export latent.arrow -o latent.tsv",
+        "index latent.arrow -o another",
+        "merge shards -o merged.arrow",
+        "search latent.arrow --record contig_1",
+        "search index --record contig_1",
+    ],
+)
+def test_what_has_no_model_needs_no_torch(line: str, folder_of_files: Path) -> None:
+    assert "torch" not in loaded_by(*line.split(), cwd=folder_of_files)
 
 
 # --- featurize -----------------------------------------------------------------------

@@ -12,7 +12,8 @@ import torch
 from kvae.device import resolve_device
 from kvae.errors import KvaeError
 from kvae.layout import Layout
-from kvae.loading import BatchLoader, Indices
+from kvae.loading import BatchLoader
+from kvae.row_sources import Indices
 from kvae.training.batches import shuffled, split_batches
 from kvae.training.split import split_rows
 from small import MemoryStore, Rows, make_store

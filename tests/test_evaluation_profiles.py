@@ -31,9 +31,9 @@ from kvae.evaluation.profiles import gate_profile, leave_one_out, own_gate, pool
 from kvae.evaluation.reconstruction import _moved, score
 from kvae.evaluation.scores import Reconstruction, ratio
 from kvae.layout import kmers
-from kvae.loading import Indices
 from kvae.model import KmerVAE
 from kvae.progress import Progress
+from kvae.row_sources import Indices
 from kvae.store import FeatureStore
 from naive_scores import Numbers
 from reference import reverse_complement

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 import kvae
 from in_process import kvae as program
 from kvae.errors import KvaeError
-from kvae.loading import RowSource
 from kvae.model import KmerVAE
 from kvae.model.profile_encoder import ProfileEncoder
+from kvae.row_sources import RowSource
 from kvae.run_folder import RunFolder
 from kvae.training import TrainResult
 from kvae.training.processes import Processes

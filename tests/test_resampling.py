@@ -11,8 +11,8 @@ import pytest
 
 import kvae
 from kvae.config import RunConfig, SequencesConfig
-from kvae.loading import open_rows
 from kvae.resampling import ResampledRows, open_resampled
+from kvae.row_sources import open_rows
 from sequences import bgzf, fails, fasta, random_sequence, run_kvae, write
 from small import small_model
 from training_runs import assert_same_weights

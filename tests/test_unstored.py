@@ -15,9 +15,9 @@ import kvae
 from feature_tables import GOOD, RECORDS
 from kvae.config import RunConfig
 from kvae.layout import default_layout
-from kvae.loading import open_rows
 from kvae.model import KmerVAE
 from kvae.progress import Progress
+from kvae.row_sources import open_rows
 from kvae.sequences import is_feature_file
 from sequences import bgzf, fails, fasta, fastq, run_kvae, write
 from small import small_model

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from kvae.epoch_progress import EpochRecord, TrainProgress
-from kvae.loading import RowSource
+from kvae.row_sources import RowSource
 from kvae.training import TrainResult, train
 from small import small_run
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from kvae.featurizing import DEFAULT_KS
 from kvae.layout import Layout
-from kvae.loading import Features, RowSource, open_rows
+from kvae.row_sources import Features, RowSource, open_rows
 
 __all__ = ["FeatureDataset"]
 

@@ -21,11 +21,12 @@ from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
 from kvae.latents import latent_format, latent_schema
-from kvae.loading import Batch, BatchLoader, Features, RowSource, describe_row, open_rows
+from kvae.loading import Batch, BatchLoader
 from kvae.model import KmerVAE
 from kvae.model.files import check_layout, model_fingerprint, read_model_config
 from kvae.pretrained import run_or_pretrained
 from kvae.progress import Progress
+from kvae.row_sources import Features, RowSource, describe_row, open_rows
 from kvae.run_folder import RunFolder
 
 LOGGER = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from typing import Any
 from kvae.config import LossConfig, RunConfig
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
-from kvae.loading import Features, open_rows
 from kvae.model import KmerVAE
 from kvae.model.files import check_layout
 from kvae.presets import loss_for
+from kvae.row_sources import Features, open_rows
 from kvae.run_folder import RunFolder
 from kvae.training.options import configure
 from kvae.training.run import train
@@ -52,7 +52,7 @@ def fit(
     )
     check_layout(model.layout.fingerprint, source.layout, str(source.path))
     weights_on = next(model.parameters()).device
-    with tempfile.TemporaryDirectory(prefix="kvae-fit.") as temporary:
+    with tempfile.TemporaryDirectory(prefix="kvae-fit.", ignore_cleanup_errors=True) as temporary:
         init = Path(temporary) / "start.safetensors" if go_on else None
         if init is not None:
             model.save(init)

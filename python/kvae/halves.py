@@ -20,7 +20,7 @@ from kvae.resampling import ResampledRows
 if TYPE_CHECKING:
     from kvae.gathering import PackedGatherer
     from kvae.layout import Layout
-    from kvae.loading import RowSource
+    from kvae.row_sources import RowSource
 
 __all__ = ["Halves", "halves_of"]
 
@@ -101,7 +101,7 @@ class _DividedCounts:
 
 
 class Halves:
-    """Both halves of every row of a source; a `kvae.loading.RowSource` of twice the rows asked for.
+    """Both halves of every row of a source; a `RowSource` of twice the rows asked for.
 
     Sequences are cut in the middle, or after `redraw` somewhere near it.
 

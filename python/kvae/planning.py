@@ -17,7 +17,7 @@ from kvae.layout import Layout
 from kvae.progress import Progress
 
 if TYPE_CHECKING:
-    from kvae.loading import RowSource
+    from kvae.row_sources import RowSource
 
 __all__ = ["Plan", "plan"]
 
@@ -147,14 +147,16 @@ def plan(
     KvaeError
         If an input is missing or damaged, is standard input, or there is no model.
     """
-    from kvae.loading import open_rows
+    from kvae.row_sources import open_rows
     from kvae.sequences import is_feature_file
 
     progress = progress or Progress()
     paths: list[Any] = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     n_threads = threads or _core.available_threads()
     is_stored = all(is_feature_file(path) for path in paths)
-    with tempfile.TemporaryDirectory(prefix=".kvae.", dir=folder) as name:
+    with tempfile.TemporaryDirectory(
+        prefix=".kvae.", dir=folder, ignore_cleanup_errors=True
+    ) as name:
         if is_stored:
             source = open_rows(paths, threads=n_threads)
             sample = _of_store(source, paths)

@@ -12,10 +12,10 @@ from kvae import defaults
 from kvae.device import torch_threads
 from kvae.encoding import check_finite, evaluating, open_model_and_rows, row_batches
 from kvae.errors import KvaeError
-from kvae.loading import Features
 from kvae.model import KmerVAE
 from kvae.model.decoder import Decoded
 from kvae.progress import Progress
+from kvae.row_sources import Features
 
 __all__ = ["Reconstructed", "reconstruct"]
 

@@ -35,7 +35,7 @@ _STREAM = 0xD4A3
 
 
 class ResampledRows:
-    """Rows of windows that can be drawn anew; a `kvae.loading.RowSource`.
+    """Rows of windows that can be drawn anew; a `kvae.row_sources.RowSource`.
 
     To begin with, the windows are those of `kvae.featurize`: as many as fit into
     each contig, the remainder joined to the last.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kvae.loading import Indices
+from kvae.row_sources import Indices
 
 __all__ = ["balanced_rows"]
 

@@ -15,8 +15,8 @@ from kvae import defaults
 from kvae.errors import KvaeError
 from kvae.featurizing import featurize_sequences
 from kvae.layout import Layout
-from kvae.loading import Features
 from kvae.presets import get_preset
+from kvae.row_sources import Features
 from kvae.sequences import pack_sequences
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from kvae.comparison.tables import as_json, as_markdown, as_tsv
 from kvae.config import RunConfig
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
-from kvae.loading import RowSource, open_rows
+from kvae.row_sources import RowSource, open_rows
 from kvae.run_folder import RunFolder
 from kvae.training.options import continued
 from kvae.training.run import TrainingInterrupted, train
@@ -245,7 +245,7 @@ def _write_tables(folder: Path, about: Mapping[str, Any], outcomes: list[Outcome
     }
     for name, text in texts.items():
         with atomic_output(folder / name, force=True) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _write_pictures(folder: Path, about: Mapping[str, Any], outcomes: list[Outcome]) -> None:

@@ -11,8 +11,8 @@ from kvae.evaluation.chains import markov_profile
 from kvae.evaluation.compositions import batches, read_compositions
 from kvae.evaluation.presence import THRESHOLDS, largest_absent
 from kvae.evaluation.profiles import PSEUDOCOUNT, Background, pooled
-from kvae.loading import Indices
 from kvae.progress import Progress
+from kvae.row_sources import Indices
 from kvae.store import FeatureStore
 
 __all__ = ["learn_background", "pool_genomes"]

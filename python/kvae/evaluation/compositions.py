@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kvae.errors import KvaeError
 from kvae.featurizing import count_kmers, featurize_sequences
-from kvae.loading import Indices, describe_row
+from kvae.row_sources import Indices, describe_row
 from kvae.store import FeatureStore
 
 __all__ = ["Composition", "halves", "has_sequences", "read_compositions", "split_sequences"]

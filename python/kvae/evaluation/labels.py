@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
-from kvae.loading import Indices, RowSource
+from kvae.row_sources import Indices, RowSource
 
 __all__ = ["SOURCE", "LabelTable", "RowLabels", "label_rows", "read_labels"]
 

@@ -14,10 +14,10 @@ from kvae.evaluation.compositions import KS
 from kvae.evaluation.labels import SPECIES, label_rows, read_labels
 from kvae.evaluation.vectors import Reference
 from kvae.featurizing import DEFAULT_KS
-from kvae.loading import Features, open_rows
 from kvae.model import KmerVAE
 from kvae.model.files import model_fingerprint, read_model_config
 from kvae.pretrained import run_or_pretrained
+from kvae.row_sources import Features, open_rows
 from kvae.run_folder import RunFolder
 from kvae.sampling import balanced_rows
 from kvae.store import FeatureStore

@@ -35,10 +35,10 @@ from kvae.evaluation.profiles import (
     profile_of,
 )
 from kvae.evaluation.scores import ProfileScore, Reconstruction, majority, summarise
-from kvae.loading import Indices
 from kvae.model import KmerVAE
 from kvae.model.decoder import Decoded
 from kvae.progress import Progress
+from kvae.row_sources import Indices
 from kvae.store import FeatureStore
 
 __all__ = ["GATE", "MODEL", "score"]

@@ -34,9 +34,9 @@ from kvae.evaluation.usefulness import (
 from kvae.evaluation.vectors import Matrix, Reference, raw_vectors
 from kvae.evaluation.words import sentences
 from kvae.evaluation.writing import check_outputs, write_outputs
-from kvae.loading import Features, Indices
 from kvae.model import KmerVAE
 from kvae.progress import Progress
+from kvae.row_sources import Features, Indices
 from kvae.sampling import balanced_rows
 from kvae.store import FeatureStore
 

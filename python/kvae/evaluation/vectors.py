@@ -15,8 +15,8 @@ from kvae.evaluation.composition_vae import STEPS, composition_latents
 from kvae.evaluation.compositions import batches, has_sequences, split_sequences
 from kvae.evaluation.discriminant import discriminant_of_classes, discriminant_of_pairs
 from kvae.featurizing import count_kmers
-from kvae.loading import Indices
 from kvae.progress import Progress
+from kvae.row_sources import Indices
 from kvae.store import FeatureStore
 
 __all__ = [

@@ -14,8 +14,8 @@ from kvae.atomic import atomic_output
 from kvae.errors import KvaeError
 from kvae.exporting.formats import PLACE, TableFacts, table_format
 from kvae.featurizing import DEFAULT_KS
-from kvae.loading import open_rows
 from kvae.progress import Progress
+from kvae.row_sources import open_rows
 from kvae.store import FeatureStore
 
 __all__ = ["export_features", "open_features", "row_columns"]

@@ -17,8 +17,8 @@ from kvae.progress import Progress
 from kvae.sequences import is_feature_file
 
 if TYPE_CHECKING:
-    from kvae.loading import Features
     from kvae.model import KmerVAE
+    from kvae.row_sources import Features
 
 __all__ = ["Exported", "export"]
 

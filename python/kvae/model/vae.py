@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kvae.epoch_progress import TrainProgress
-    from kvae.loading import Features
     from kvae.progress import Progress
     from kvae.reconstructing import Reconstructed
+    from kvae.row_sources import Features
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from kvae.errors import KvaeError
 from kvae.evaluation.labels import SOURCE, label_rows, read_labels
 from kvae.latents import Latents
-from kvae.loading import Indices
 from kvae.reporting.points import Points, combined
+from kvae.row_sources import Indices
 
 __all__ = ["Category", "Quantity", "attributes", "read_clusters"]
 
@@ -65,7 +65,7 @@ class Quantity:
 
 
 class _Labelled:
-    """Latents with the part of a `kvae.loading.RowSource` that labels are looked up by."""
+    """Latents with the part of a `kvae.row_sources.RowSource` that labels are looked up by."""
 
     def __init__(self, latents: Latents) -> None:
         self.path = latents.path

@@ -14,12 +14,13 @@ from kvae.evaluation.chains import markov_profile
 from kvae.evaluation.presence import PresenceScore, PresenceSums, presence_probability
 from kvae.evaluation.profiles import leave_one_out, pooled
 from kvae.halves import halves_of
-from kvae.loading import BatchLoader, Indices, RowSource
+from kvae.loading import BatchLoader
 from kvae.model import KmerVAE
 from kvae.model.decoder import Decoded
 from kvae.model.targets import Target
 from kvae.progress import Progress
 from kvae.reporting.reading import RunFacts
+from kvae.row_sources import Indices, RowSource
 from kvae.sampling import balanced_rows
 from kvae.store import FeatureStore
 from kvae.training.split import split_rows

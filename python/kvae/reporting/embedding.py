@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kvae.errors import KvaeError
-from kvae.loading import Indices
 from kvae.progress import Progress
+from kvae.row_sources import Indices
 from kvae.sampling import balanced_rows
 
 __all__ = ["METHODS", "Density", "LatentMap", "draw_map", "resolve_method", "sample_rows"]

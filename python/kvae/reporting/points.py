@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
 from kvae.latents import Latents
-from kvae.loading import BatchLoader, Indices, RowSource, describe_row
+from kvae.loading import BatchLoader
 from kvae.model import KmerVAE
 from kvae.progress import Progress
+from kvae.row_sources import Indices, RowSource, describe_row
 from kvae.sampling import balanced_rows
 from kvae.store import FeatureStore
 

@@ -17,7 +17,6 @@ from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.latents import Latents, read_latents
 from kvae.layout import Layout
-from kvae.loading import Features, open_rows
 from kvae.model import KmerVAE
 from kvae.model.files import model_fingerprint
 from kvae.progress import Progress
@@ -32,6 +31,7 @@ from kvae.reporting.page import render
 from kvae.reporting.points import Points, encode_sample, points_of
 from kvae.reporting.reading import RunFacts, read_run
 from kvae.reporting.scores import read_scores
+from kvae.row_sources import Features, open_rows
 from kvae.store import FeatureStore
 
 __all__ = ["Report", "report"]

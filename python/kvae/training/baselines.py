@@ -21,10 +21,11 @@ from torch import Tensor
 
 from kvae.errors import KvaeError
 from kvae.halves import Halves
-from kvae.loading import BatchLoader, Indices, RowSource, describe_row
+from kvae.loading import BatchLoader
 from kvae.model.decoder import LEAST_FREQUENCY
 from kvae.model.losses import dense_name
 from kvae.model.targets import Target, TargetReader
+from kvae.row_sources import Indices, RowSource, describe_row
 from kvae.training.metrics import OUTPUT_THRESHOLDS
 
 if TYPE_CHECKING:

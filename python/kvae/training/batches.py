@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvae.loading import Indices
+from kvae.row_sources import Indices
 
 
 def shuffled(rows: Indices, seed: int, epoch: int) -> Indices:

@@ -16,9 +16,9 @@ import torch
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.halves import halves_of
-from kvae.loading import RowSource
 from kvae.model import KmerVAE
 from kvae.model.profile_encoder import ProfileEncoder
+from kvae.row_sources import RowSource
 from kvae.run_folder import RunFolder
 from kvae.sampling import balanced_rows
 from kvae.training.baselines import scan

@@ -15,9 +15,10 @@ from kvae.atomic import check_output
 from kvae.config import AutoencoderConfig, TrainConfig, override
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
-from kvae.loading import BatchLoader, Indices, RowSource, describe_row, open_rows
+from kvae.loading import BatchLoader
 from kvae.model.autoencoder import KmerAutoencoder, save_autoencoder
 from kvae.progress import Progress
+from kvae.row_sources import Indices, RowSource, describe_row, open_rows
 from kvae.training.batches import shuffled, split_batches
 from kvae.training.run import own_random_state
 from kvae.training.split import Split, split_rows

@@ -16,9 +16,9 @@ from kvae.config import RunConfig, parse_config
 from kvae.device import resolve_device, torch_threads
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
-from kvae.loading import Features, input_files, open_rows
 from kvae.logs import describe_inputs
 from kvae.pretrained import StartingModel
+from kvae.row_sources import Features, input_files, open_rows
 from kvae.run_folder import RunFolder
 from kvae.training.execution import Execution, TrainResult
 from kvae.training.keeping import TrainingInterrupted

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
-from kvae.loading import Indices, RowSource
+from kvae.row_sources import Indices, RowSource
 
 Unit = Literal["source", "contig", "row"]
 

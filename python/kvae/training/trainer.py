@@ -19,8 +19,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from kvae.epoch_progress import EpochRecord, TrainProgress
 from kvae.errors import KvaeError
 from kvae.halves import Halves
-from kvae.loading import Batch, BatchLoader, Indices, RowSource, describe_row
+from kvae.loading import Batch, BatchLoader
 from kvae.resampling import ResampledRows
+from kvae.row_sources import Indices, RowSource, describe_row
 from kvae.training.batches import shuffled, shuffled_blocks, split_batches
 from kvae.training.classes import Classes, GroupedBatches
 from kvae.training.compilation import CompiledLoss, wants_compilation
