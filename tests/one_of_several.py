@@ -1,8 +1,8 @@
 """One of the processes of a small run; started by torchrun from the tests.
 
 Its argument is JSON: ``output``, the ``changes`` of the configuration's keys,
-``resume``, ``profile`` (the preset kvae), ``seen`` (a folder for the rows that each process read
-while training)
+``resume``, ``profile`` (the preset kvae), ``seen`` (a folder for the rows that each
+process read while training), ``alike`` (columns to the number that all rows have there)
 and ``stop`` (the rank and step at which a process is sent SIGTERM) or ``spoil``
 (the rank whose rows are spoilt).
 """
@@ -47,6 +47,14 @@ class Watched(MemoryStore):
         return found
 
 
+def with_constants(store: MemoryStore, alike: dict[str, float]) -> MemoryStore:
+    """Rows with the same number in some columns."""
+    data = store.data.copy()
+    for column, value in alike.items():
+        data[:, int(column)] = value
+    return store.with_data(data)
+
+
 def main(wanted: dict[str, Any]) -> int:
     rank = int(os.environ["RANK"])
     changes = wanted.get("changes", {})
@@ -55,6 +63,7 @@ def main(wanted: dict[str, Any]) -> int:
     else:
         plain = make_store(make_layout(96, 20, 8), SIZES)
         config = override(small_run(), changes)
+    plain = with_constants(plain, wanted.get("alike", {}))
     store = Watched(**vars(plain))
     store.log = []
     store.spoilt = wanted.get("spoil") == rank

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from kvae.epoch_progress import TrainProgress
@@ -94,6 +95,24 @@ def test_a_failing_epoch_leaves_the_last_checkpoint(store: MemoryStore, tmp_path
         run(store, tmp_path / "run", epochs=3, resume=True, progress=Fail())
     assert checkpoint(tmp_path / "run")[1] == before[1]
     assert run(store, tmp_path / "run", epochs=3, resume=True).epochs == 3
+
+
+def test_moments_of_what_is_no_longer_trained_are_dropped(
+    store: MemoryStore, finished: Finished, tmp_path: Path
+) -> None:
+    """Checkpoints had some of the biases before BatchNorm, which have no gradient."""
+    folder = tmp_path / "run"
+    run(store, folder, epochs=3)
+    (path,) = (folder / "checkpoints").iterdir()
+    tensors, header = checkpoint(folder)
+    bias = "decoder.shared.0.bias"
+    assert not [name for name in tensors if name.startswith(f"optimizer.{bias}")]
+    for key in ("exp_avg", "exp_avg_sq"):
+        tensors[f"optimizer.{bias}.{key}"] = torch.ones_like(tensors[f"model.{bias}"])
+    tensors[f"optimizer.{bias}.step"] = torch.tensor(5.0)
+    save_file(tensors, path, metadata=header)
+    run(store, folder, epochs=6, resume=True)
+    assert_same_run(folder, finished[0])
 
 
 def damage_config(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -68,9 +69,7 @@ class Encoder(nn.Module):
 
     def forward(self, x_BF: Tensor) -> Latent:
         """Encode feature rows of shape (rows, fields)."""
-        if self._clips:
-            x_BF = x_BF.clamp(min=self._floor)
-        x_BF = self.dropout(x_BF - self.reference)
+        x_BF = self.dropout(self.clipped(x_BF) - self.reference)
         branches = {
             name: branch(torch.cat([x_BF[:, part] for part in self._inputs[name]], dim=1))
             for name, branch in self.branches.items()
@@ -83,6 +82,16 @@ class Encoder(nn.Module):
         mean_BL = torch.cat([*means, in_float32(self.mean, h_BH)], dim=1)
         log_var_BL = torch.cat([*log_vars, in_float32(self.log_var, h_BH)], dim=1)
         return Latent(mean_BL, log_var_BL.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT))
+
+    def clipped(self, x_BF: Tensor) -> Tensor:
+        """Rows with nothing below the floor."""
+        return x_BF.clamp(min=self._floor) if self._clips else x_BF
+
+    def first_layers(self) -> Iterator[tuple[nn.Linear, list[slice]]]:
+        """Every branch's first layer, and the fields of a row that are its inputs."""
+        for name, branch in self.branches.items():
+            stack = branch.first if isinstance(branch, SkipStack) else branch
+            yield cast(nn.Linear, cast(nn.Sequential, stack)[0]), self._inputs[name]
 
 
 def build_encoder(config: ModelConfig, layout: Layout) -> Encoder | ProfileEncoder:

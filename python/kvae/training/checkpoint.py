@@ -27,6 +27,8 @@ from kvae.model.files import read_tensors, restore, write_tensors
 
 CHECKPOINT_FORMAT = "kvae-checkpoint-1"
 _GLOB = "epoch-*.safetensors"
+# What AdamW remembers of every parameter.
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Best(Frozen):
@@ -240,9 +242,12 @@ def _restore_optimizer(
     unused = dict(moments)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
+            # Checkpoints of versions that trained it have moments of it.
+            for key in _MOMENTS:
+                unused.pop(f"{name}.{key}", None)
             continue
         entries = {}
-        for key in ("step", "exp_avg", "exp_avg_sq"):
+        for key in _MOMENTS:
             value = unused.pop(f"{name}.{key}", None)
             shape = torch.Size([]) if key == "step" else parameter.shape
             if value is None or value.shape != shape or not torch.isfinite(value).all():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from kvae import defaults
@@ -20,6 +21,7 @@ from kvae.model.autoencoder import KmerAutoencoder, save_autoencoder
 from kvae.progress import Progress
 from kvae.row_sources import Indices, RowSource, describe_row, open_rows
 from kvae.training.batches import shuffled, split_batches
+from kvae.training.idle import clear_constant, keep_idle_biases, varying
 from kvae.training.run import own_random_state
 from kvae.training.split import Split, split_rows
 from kvae.training.trainer import set_batch_norm_momentum
@@ -140,6 +142,7 @@ class _Loop:
         self._split = split
         self._progress = progress
         self._loader = BatchLoader(source, device)
+        keep_idle_biases(model)
         self._optimizer = AdamW(model.parameters(), lr=settings.lr, weight_decay=0.0)
         self._step = 0
 
@@ -169,6 +172,8 @@ class _Loop:
             if learn:
                 self._optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
+                first = cast(nn.Linear, self._model.encode[0])
+                clear_constant(first, varying(log_BK))
                 self._optimizer.step()
                 self._step += 1
             total += loss.detach().cpu().double() * len(batch.rows)

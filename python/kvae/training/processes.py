@@ -74,6 +74,12 @@ class Processes:
             for (name, tensor), part in zip(tensors.items(), parts, strict=True)
         }
 
+    def most(self, tensor: Tensor) -> Tensor:
+        """Largest of every number over the processes; the tensor itself becomes that."""
+        if self.are_several:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor
+
     def largest(self, *numbers: int) -> list[int]:
         """Largest of every number over the processes."""
         if not self.are_several:

@@ -25,6 +25,7 @@ from kvae.row_sources import Indices, RowSource, describe_row
 from kvae.training.batches import shuffled, shuffled_blocks, split_batches
 from kvae.training.classes import Classes, GroupedBatches
 from kvae.training.compilation import CompiledLoss, wants_compilation
+from kvae.training.idle import clear_idle_weights, keep_idle_biases
 from kvae.training.metrics import EpochSums
 from kvae.training.sharing import share, share_gradients
 
@@ -97,6 +98,7 @@ class Trainer:
     ) -> None:
         training = config.training
         share(model, processes)
+        keep_idle_biases(model)
         self.model = model
         self.optimizer = AdamW(
             parameter_groups(model, training),
@@ -258,6 +260,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(elbo.loss))
         loss = share_gradients(self.model, elbo.loss, self.processes)
+        clear_idle_weights(self.model.encoder, batch.x, self.processes)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
