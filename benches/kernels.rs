@@ -110,6 +110,35 @@ fn pack(bencher: Bencher, backend: Backend) {
     });
 }
 
+/// 4-mers, GC and length, without any longer k-mers.
+#[divan::bench(args = backends())]
+fn count_four(bencher: Bencher, backend: Backend) {
+    let contigs = contigs();
+    let mut counter = Counter::new([4], backend);
+    bencher.counter(bases()).bench_local(|| {
+        for contig in &contigs {
+            counter.count(black_box(contig));
+        }
+    });
+}
+
+/// The same, and the log-space row into a buffer that is used again.
+#[divan::bench(args = backends())]
+fn rows_four(bencher: Bencher, backend: Backend) {
+    let contigs = contigs();
+    let layout = Layout::new(&[4]).expect("a layout");
+    let mut row = vec![0.0; layout.n_fields()];
+    let mut counter = Counter::new(layout.ks(), backend);
+    let mut builder = RowBuilder::new(layout, backend);
+    bencher.counter(bases()).bench_local(|| {
+        for contig in &contigs {
+            counter.count(black_box(contig));
+            builder.write(&counter, &mut row);
+            black_box(&mut row);
+        }
+    });
+}
+
 /// Every k from 1 to 8 alone.
 #[divan::bench(args = 1..=8)]
 fn count_one_k(bencher: Bencher, k: usize) {

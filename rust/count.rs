@@ -1,16 +1,19 @@
 //! Exact counts of canonical k-mers, of several k at once.
 //!
 //! Only 7-mers (and 8-mers) are counted base by base; shorter ones are
-//! derived from them ([`derive`]).
+//! derived from them ([`derive`]). Where none is longer than five bases, longer
+//! words are counted at every few positions instead ([`short`]).
 
 mod columns;
 mod derive;
+mod short;
 
 pub use columns::CountWriter;
 
 use crate::canonical::columns;
 use crate::dna::{self, CODE, MAX_K};
 use crate::simd::{Backend, Sum, TABLE, USED};
+use short::ShortCounter;
 
 /// Sequences up to this length are counted in bytes first.
 ///
@@ -43,6 +46,13 @@ pub struct Run {
     pub start: usize,
     /// Number of bases.
     pub length: usize,
+}
+
+impl Run {
+    /// Its bases.
+    fn of<'a>(&self, sequence: &'a [u8]) -> &'a [u8] {
+        &sequence[self.start..self.start + self.length]
+    }
 }
 
 /// Finds the runs of bases of a sequence, in order.
@@ -99,6 +109,8 @@ pub struct Counter {
     backend: Backend,
     composition: Composition,
     runs: Vec<Run>,
+    /// Counts all of it where no k is long.
+    short: Option<ShortCounter>,
     width: Width,
     bytes: Box<[u8; TABLE]>,
     /// Allocated when a sequence first needs it.
@@ -126,6 +138,7 @@ impl Counter {
             std::array::from_fn(|k| vec![0; if ks.contains(&k) { columns(k).len() } else { 0 }]);
         Self {
             octamers: ks.contains(&8).then(table),
+            short: ShortCounter::new(&ks, backend),
             ks,
             backend,
             composition: Composition::default(),
@@ -139,6 +152,10 @@ impl Counter {
 
     /// Counts `sequence`, forgetting the one before.
     pub fn count(&mut self, sequence: &[u8]) {
+        if let Some(short) = &mut self.short {
+            self.composition = short.count(sequence, &mut self.runs, &mut self.shorter);
+            return;
+        }
         if !self.count_in_bytes(sequence) {
             self.count_in_words(sequence);
         }
@@ -253,7 +270,7 @@ impl Counter {
 fn count_octamers(sequence: &[u8], runs: &[Run], table: &mut [u64; TABLE]) {
     for run in runs {
         let (mut forward, mut reverse) = (0u16, 0u16);
-        for (i, &letter) in sequence[run.start..run.start + run.length].iter().enumerate() {
+        for (i, &letter) in run.of(sequence).iter().enumerate() {
             let code = u16::from(CODE[usize::from(letter)] & 3);
             forward = forward << 2 | code;
             reverse = reverse >> 2 | (3 - code) << 14;
@@ -339,6 +356,56 @@ mod tests {
     }
 
     #[test]
+    fn short_k_are_counted_in_pieces_and_without_wrapping_around() {
+        // Around the room of a table and the ends of pieces; homopolymers and others.
+        for length in [32_771, 65_535, 65_536, 65_540, 131_080] {
+            for text in [&b"T"[..], b"ACGTTGCAAT", b"GATTACA"] {
+                let mut sequence: Vec<u8> = text.iter().copied().cycle().take(length).collect();
+                for broken in [false, true] {
+                    if broken {
+                        sequence[length / 3] = b'N';
+                    }
+                    for backend in Backend::available() {
+                        let mut long = Counter::new([7, 5, 4, 3, 2, 1], backend);
+                        long.count(&sequence);
+                        for k in 3..=5 {
+                            let mut short = Counter::new([k], backend);
+                            short.count(&sequence);
+                            assert!(counts(&short, k) == counts(&long, k), "{k} {length}");
+                            assert_eq!(short.composition(), long.composition());
+                            assert_eq!(short.runs(), long.runs());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_k_match_the_definition_at_every_short_length() {
+        let text: Vec<u8> = (0..200u32).map(|i| b"GATTACAC"[(i * i / 3 % 8) as usize]).collect();
+        for length in 0..=200 {
+            check(&text[..length], &[4, 3]);
+            check(&text[..length], &[5, 2]);
+            check(&text[..length], &[3]);
+        }
+    }
+
+    #[test]
+    fn short_k_match_the_definition_around_block_ends() {
+        let text: Vec<u8> = (0..3300u32).map(|i| b"GATTACAC"[(i * i / 3 % 8) as usize]).collect();
+        for length in (1528..1546).chain(1590..1610).chain(3066..3082) {
+            for ks in [[3], [4], [5]] {
+                check(&text[..length], &ks);
+            }
+            let mut broken = text[..length].to_vec();
+            broken[length - 9] = b'N';
+            broken[1530.min(length / 2)] = b'-';
+            check(&broken, &[4]);
+        }
+    }
+
+    #[test]
     fn counter_forgets_the_sequence_before() {
         let mut counter = Counter::new([8, 7, 6, 5, 4, 3, 2, 1], Backend::Scalar);
         counter.count(&[b'A'; 1000]);
@@ -383,6 +450,23 @@ mod tests {
                 prop_assert_eq!(counts(&one, k), counts(&other, k));
             }
             prop_assert_eq!(one.composition(), other.composition());
+        }
+
+        #[test]
+        fn short_k_match_the_definition(
+            sequence in sequence(0..2500),
+            ks in proptest::sample::subsequence(vec![1, 2, 3, 4, 5], 1..=5),
+        ) {
+            check(&sequence, &ks);
+            // A counter that has counted before counts the same.
+            for backend in Backend::available() {
+                let mut counter = Counter::new(ks.iter().copied(), backend);
+                counter.count(&sequence);
+                let first: Vec<_> = ks.iter().map(|&k| counts(&counter, k)).collect();
+                counter.count(&b"ACGTN".repeat(300));
+                counter.count(&sequence);
+                prop_assert!(first == ks.iter().map(|&k| counts(&counter, k)).collect::<Vec<_>>());
+            }
         }
 
         #[test]

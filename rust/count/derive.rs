@@ -23,7 +23,7 @@ pub(super) fn add_run_ends<T: Sum>(
     runs: &[Run],
 ) {
     for run in runs {
-        let bases = &sequence[run.start..run.start + run.length];
+        let bases = run.of(sequence);
         if bases.len() < longer {
             bases.windows(k).for_each(|window| counts[encode(window)] += T::ONE);
         } else {
@@ -55,7 +55,7 @@ pub(super) fn halve_and_fold<T: Sum>(
     out: &mut [u64],
 ) {
     for run in runs {
-        let bases = &sequence[run.start..run.start + run.length];
+        let bases = run.of(sequence);
         if bases.len() >= k {
             twice[encode(&bases[..k])] += T::ONE;
             twice[encode(&bases[bases.len() - k..])] += T::ONE;

@@ -18,6 +18,17 @@ pub(super) fn parse(mut text: TextBuffer, within_line: bool, backend: Backend) -
     let mut at = 0;
     let mut may_be_header = !within_line;
     while at < text.len() {
+        let moved = backend.move_lines(&mut text, at, kept);
+        if moved.read > 0 {
+            if parsed.pieces.is_empty() && moved.letters > 0 {
+                parsed.pieces.push(Piece { header: None, letters: 0..0 });
+            }
+            parsed.lines += moved.lines as u64;
+            kept += moved.letters;
+            at += moved.read;
+            may_be_header = moved.ends_line;
+            continue;
+        }
         let length = memchr(b'\n', &text[at..]);
         let end = length.map_or(text.len(), |length| at + length);
         let line = at..end;
@@ -76,6 +87,7 @@ fn append(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn summary(parsed: &Parsed) -> Vec<(Option<&str>, String)> {
         let pieces = parsed.pieces.iter();
@@ -109,6 +121,43 @@ mod tests {
         assert_eq!(summary(&parsed), expected);
         let parsed = parse(b">b\nA\n".to_vec().into(), true, Backend::Scalar);
         assert!(parsed.mistake.is_some(), "a '>' within a line is no header");
+    }
+
+    /// FASTA with lines of any length, of bases and of what else may stand there.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let bases =
+            proptest::collection::vec(proptest::sample::select(b"ACGTacgtUu".to_vec()), 0..200);
+        let line = prop_oneof![
+            10 => bases,
+            2 => Just(b"ACGTN RYK-*acgt".to_vec()),
+            1 => Just(b"".to_vec()),
+            2 => Just(b">r some name".to_vec()),
+            1 => Just(b"AC>GT".to_vec()),
+            1 => Just(b"ACGTE".to_vec()),
+        ];
+        let ends = proptest::collection::vec(line, 1..30);
+        (ends, any::<bool>()).prop_map(|(lines, is_ended)| {
+            let mut text = lines.join(&b'\n');
+            text.extend(is_ended.then_some(b'\n'));
+            text
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn all_backends_read_the_same(text in text(), within_line in any::<bool>()) {
+            let expected = parse(text.clone().into(), within_line, Backend::Scalar);
+            for backend in Backend::available() {
+                let parsed = parse(text.clone().into(), within_line, backend);
+                prop_assert_eq!(parsed.lines, expected.lines);
+                // How much of a line with a mistake is kept does not matter.
+                if expected.mistake.is_none() {
+                    prop_assert_eq!(&*parsed.letters, &*expected.letters);
+                    prop_assert_eq!(&parsed.pieces, &expected.pieces);
+                }
+                prop_assert_eq!(&parsed.mistake, &expected.mistake);
+            }
+        }
     }
 
     #[test]

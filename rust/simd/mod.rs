@@ -14,12 +14,15 @@ use crate::error::{Error, Result};
 // and `|` between comparisons is what keeps its loops free of branches.
 #[allow(clippy::inline_always, clippy::needless_bitwise_bool)]
 mod kernels;
+#[allow(clippy::inline_always)]
+mod words;
 // The names of intrinsics say where they are from.
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::wildcard_imports)]
 mod x86;
 
 pub use kernels::{Sum, Tally};
+pub use words::{WORD_LENGTH, WORDS, n_words};
 
 /// Entries of a table of 7-mers: any 16-bit integer is an index, so counting
 /// needs no bounds check. Only the first 4^7 entries are 7-mers, and only
@@ -196,7 +199,76 @@ kernel! {
     fn sum_ends(table: &[u8; TABLE], sums: &mut [u32; 1 << 10]) = kernels::sum_ends
 }
 
+kernel! {
+    /// Sums of counts of words over the last base, by what precedes it. Words
+    /// are integers whose lowest bits are the first base.
+    fn sum_lasts(words: &[u16], sums: &mut [u16]) = words::sum_lasts
+}
+
+kernel! {
+    /// Sums of counts of words over the first base, by what follows it, each
+    /// with one `more`; the counts are set to zero. All sums together must be
+    /// less than 2^16.
+    fn take_firsts(words: &mut [[u16; 4]], more: &[u16], sums: &mut [u16]) = words::take_firsts
+}
+
+/// What [`Backend::move_lines`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes it has read.
+    pub read: usize,
+    /// Letters in them, which were moved.
+    pub letters: usize,
+    /// Line ends in them.
+    pub lines: usize,
+    /// Whether the last byte it has read is a line end.
+    pub ends_line: bool,
+}
+
 impl Backend {
+    /// Moves the letters of lines from `from` on to `to`, which is not behind
+    /// it, and leaves the line ends out. It stops before anything that is
+    /// neither a base nor a line end, and anywhere it likes to.
+    // Only x86-64 has more than the compiler finds.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+    pub fn move_lines(self, text: &mut [u8], from: usize, to: usize) -> Moved {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the guard found the instructions on this machine.
+            Self::Avx2 if self.is_available() => unsafe { x86::move_lines_avx2(text, from, to) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx512 if self.is_available() => unsafe {
+                x86::move_lines_avx512(text, from, to)
+            },
+            _ => Moved::default(),
+        }
+    }
+
+    /// Adds the words of six bases that begin at every `STRIDE`-th letter to
+    /// `table`, each at the integer whose lowest bits are its first base, coded
+    /// ACTG. Returns whether all letters are bases; where not, what was added
+    /// is undefined.
+    pub fn count_words<const STRIDE: usize>(
+        self,
+        letters: &[u8],
+        table: &mut [u16; WORDS],
+    ) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the guard found the instructions on this machine.
+            Self::Avx2 if self.is_available() => unsafe {
+                x86::count_words_avx2::<STRIDE>(letters, table)
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx512 if self.is_available() => unsafe {
+                x86::count_words_avx512::<STRIDE>(letters, table)
+            },
+            _ => words::count_words::<STRIDE>(letters, table),
+        }
+    }
+
     /// Sets all entries that counting touches to zero.
     pub fn clear(self, table: &mut [u8; TABLE]) {
         match self {

@@ -6,7 +6,8 @@ use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
 use super::kernels::{self, CANONICAL_OF_FOUR, Indices, Letters, Tally};
-use super::{HEPTAMERS, HEPTAMERS_PADDED, TABLE, USED};
+use super::words::{self, BLOCK, PACKED, PART};
+use super::{HEPTAMERS, HEPTAMERS_PADDED, Moved, TABLE, USED, WORDS};
 
 /// Clears a table with plain stores: it stays in the cache, where the C
 /// library's way for this size starts too slowly.
@@ -37,6 +38,212 @@ pub(super) fn count_heptamers_avx512<T: Tally>(letters: &[u8], table: &mut [T; T
     })
 }
 
+/// See [`super::words::count_words`].
+// Closures of this function have its instructions: see `count_heptamers_avx2`.
+#[allow(clippy::redundant_closure)]
+#[target_feature(enable = "avx2,bmi2")]
+pub(super) fn count_words_avx2<const STRIDE: usize>(
+    letters: &[u8],
+    table: &mut [u16; WORDS],
+) -> bool {
+    words::count_words_with::<STRIDE>(
+        letters,
+        table,
+        |part, packed| pack_part_avx2(part, packed),
+        |packed, n, table| words::count_block::<STRIDE>(packed, n, table),
+    )
+}
+
+/// See [`super::words::pack_part`].
+#[target_feature(enable = "avx2")]
+fn pack_part_avx2(letters: &[u8; PART], packed: &mut [u8; PART / 4]) -> bool {
+    let mut only_bases = _mm256_set1_epi8(-1);
+    for (half, packed) in letters.as_chunks::<32>().0.iter().zip(packed.as_chunks_mut::<8>().0) {
+        // SAFETY: the array has 32 bytes.
+        let half = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
+        only_bases = _mm256_and_si256(only_bases, bases_avx2(half));
+        let codes = _mm256_and_si256(_mm256_srli_epi16(half, 1), _mm256_set1_epi8(3));
+        // Weights of neighbours: 1 and 4, then 1 and 16.
+        let twos = _mm256_maddubs_epi16(codes, _mm256_set1_epi16(0x0401));
+        let fours = _mm256_madd_epi16(twos, _mm256_set1_epi32(0x10_0001));
+        // The lowest byte of each integer, four in each half.
+        let lowest = _mm256_set1_epi32(0x0c08_0400);
+        let bytes = _mm256_shuffle_epi8(fours, lowest);
+        let high = _mm256_extracti128_si256(bytes, 1);
+        let both = _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), high);
+        *packed = _mm_cvtsi128_si64(both).to_le_bytes();
+    }
+    _mm256_movemask_epi8(only_bases) == -1
+}
+
+/// See [`super::words::count_words`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,bmi2")]
+pub(super) fn count_words_avx512<const STRIDE: usize>(
+    letters: &[u8],
+    table: &mut [u16; WORDS],
+) -> bool {
+    words::count_words_with::<STRIDE>(
+        letters,
+        table,
+        |part, packed| pack_part_avx512(part, packed),
+        |packed, n, table| count_block_avx512::<STRIDE>(packed, n, table),
+    )
+}
+
+/// See [`super::words::pack_part`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn pack_part_avx512(letters: &[u8; PART], packed: &mut [u8; PART / 4]) -> bool {
+    // SAFETY: the array has 64 bytes.
+    let part = unsafe { _mm512_loadu_si512(letters.as_ptr().cast()) };
+    let codes = _mm512_and_si512(_mm512_srli_epi16(part, 1), _mm512_set1_epi8(3));
+    // Weights of neighbours: 1 and 4, then 1 and 16.
+    let twos = _mm512_maddubs_epi16(codes, _mm512_set1_epi16(0x0401));
+    let fours = _mm512_madd_epi16(twos, _mm512_set1_epi32(0x10_0001));
+    // SAFETY: the array has 16 bytes.
+    unsafe { _mm_storeu_si128(packed.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(fours)) };
+    bases_avx512(part) == !0
+}
+
+/// See [`super::words::count_block`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn count_block_avx512<const STRIDE: usize>(
+    packed: &[u8; PACKED],
+    words: usize,
+    table: &mut [u16; WORDS],
+) {
+    /// Words in a vector.
+    const LANES: usize = 32;
+    let mut indices = [0u16; BLOCK / 2];
+    // Each 64-bit lane gets the bytes that hold its four words.
+    let (bytes, bits) = (spread(&Cut::<STRIDE>::BYTES), spread(&Cut::<STRIDE>::BITS));
+    for (i, out) in indices[..words.next_multiple_of(LANES)].chunks_exact_mut(LANES).enumerate() {
+        let part = &packed[i * LANES * STRIDE / 4..][..64];
+        // SAFETY: the slice has 64 bytes.
+        let part = unsafe { _mm512_loadu_si512(part.as_ptr().cast()) };
+        let cut = _mm512_multishift_epi64_epi8(bits, _mm512_permutexvar_epi8(bytes, part));
+        let cut = _mm512_and_si512(cut, _mm512_set1_epi16(WORDS as i16 - 1));
+        // SAFETY: `out` has 32 16-bit integers.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), cut) };
+    }
+    for &index in &indices[..words] {
+        let counter = &mut table[usize::from(index) % WORDS];
+        *counter = counter.wrapping_add(1);
+    }
+}
+
+/// How [`count_block_avx512`] cuts words out of packed bytes.
+struct Cut<const STRIDE: usize>;
+
+impl<const STRIDE: usize> Cut<STRIDE> {
+    /// Lane j holds the words 4j to 4j + 3, which begin in byte j strides.
+    const BYTES: Spread = {
+        let mut bytes = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            bytes[i] = (i / 8 * STRIDE + i % 8) as u8;
+            i += 1;
+        }
+        bytes
+    };
+
+    /// Word i of a lane begins at bit 2i strides; its second byte eight bits
+    /// later.
+    const BITS: Spread = {
+        let mut bits = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            bits[i] = (2 * STRIDE * (i % 8 / 2) + 8 * (i % 2)) as u8;
+            i += 1;
+        }
+        bits
+    };
+}
+
+/// Which of 64 letters are bases.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn bases_avx512(letters: __m512i) -> u64 {
+    // A base is what its lowest four bits stand for, in lower case.
+    let lower = _mm512_or_si512(letters, _mm512_set1_epi8(0x20));
+    let expected = _mm512_shuffle_epi8(spread(BASE_OF_LOW_BITS), letters);
+    _mm512_cmpeq_epi8_mask(lower, expected)
+}
+
+/// Which of 32 letters are bases: all bits of their bytes.
+#[target_feature(enable = "avx2")]
+fn bases_avx2(letters: __m256i) -> __m256i {
+    // SAFETY: the array has 64 bytes.
+    let bases = unsafe { _mm_loadu_si128(BASE_OF_LOW_BITS.as_ptr().cast()) };
+    let lower = _mm256_or_si256(letters, _mm256_set1_epi8(0x20));
+    let expected = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bases), letters);
+    _mm256_cmpeq_epi8(lower, expected)
+}
+
+/// See [`super::Backend::move_lines`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
+pub(super) fn move_lines_avx512(text: &mut [u8], from: usize, to: usize) -> Moved {
+    let mut moved = Moved::default();
+    // What is stored lies before what is read next.
+    assert!(to <= from);
+    while let Some(part) = text.get(from + moved.read..).and_then(<[u8]>::first_chunk::<64>) {
+        // SAFETY: the array has 64 bytes.
+        let part = unsafe { _mm512_loadu_si512(part.as_ptr().cast()) };
+        let bases = bases_avx512(part);
+        let ends = _mm512_cmpeq_epi8_mask(part, _mm512_set1_epi8(b'\n' as i8));
+        let read = (bases | ends).trailing_ones();
+        let of_read = if read == 64 { !0 } else { (1 << read) - 1 };
+        let letters = (bases & of_read).count_ones();
+        let kept = _mm512_maskz_compress_epi8(bases & of_read, part);
+        let space = &mut text[to + moved.letters..][..64];
+        if read == 64 {
+            // SAFETY: `space` has 64 bytes.
+            unsafe { _mm512_storeu_si512(space.as_mut_ptr().cast(), kept) };
+        } else {
+            let mask = (1 << letters) - 1;
+            // SAFETY: as above.
+            unsafe { _mm512_mask_storeu_epi8(space.as_mut_ptr().cast(), mask, kept) };
+        }
+        if read > 0 {
+            moved.ends_line = ends >> (read - 1) & 1 == 1;
+        }
+        moved.read += read as usize;
+        moved.letters += letters as usize;
+        moved.lines += (ends & of_read).count_ones() as usize;
+        if read < 64 {
+            break;
+        }
+    }
+    moved
+}
+
+/// See [`super::Backend::move_lines`].
+#[target_feature(enable = "avx2,bmi2")]
+pub(super) fn move_lines_avx2(text: &mut [u8], from: usize, to: usize) -> Moved {
+    let mut moved = Moved::default();
+    // A whole vector is stored, whatever of it is kept: nothing that is still
+    // to be read may lie there.
+    if from < to + 32 {
+        return moved;
+    }
+    while let Some(part) = text.get(from + moved.read..).and_then(<[u8]>::first_chunk::<32>) {
+        // SAFETY: the array has 32 bytes.
+        let part = unsafe { _mm256_loadu_si256(part.as_ptr().cast()) };
+        let letters = (_mm256_movemask_epi8(bases_avx2(part)) as u32).trailing_ones() as usize;
+        let end = text.get(from + moved.read + letters);
+        let is_line = letters < 32 && end == Some(&b'\n');
+        if letters == 0 && !is_line {
+            break;
+        }
+        let space = &mut text[to + moved.letters..][..32];
+        // SAFETY: `space` has 32 bytes.
+        unsafe { _mm256_storeu_si256(space.as_mut_ptr().cast(), part) };
+        moved.read += letters + usize::from(is_line);
+        moved.letters += letters;
+        moved.lines += usize::from(is_line);
+        moved.ends_line = is_line;
+    }
+    moved
+}
+
 /// Canonical 7-mers of a block, right wherever there are only bases, and
 /// whether there are.
 ///
@@ -54,10 +261,7 @@ fn canonical_heptamers_avx512(letters: &Letters, indices: &mut Indices) -> bool 
     for (i, part) in letters.chunks_exact(64).enumerate() {
         // SAFETY: `part` has 64 bytes.
         let part = unsafe { _mm512_loadu_si512(part.as_ptr().cast()) };
-        // A base is what its lowest four bits stand for, in lower case.
-        let lower = _mm512_or_si512(part, _mm512_set1_epi8(0x20));
-        let expected = _mm512_shuffle_epi8(spread(BASE_OF_LOW_BITS), part);
-        bases &= _mm512_cmpeq_epi8_mask(lower, expected);
+        bases &= bases_avx512(part);
         let actg = _mm512_and_si512(_mm512_srli_epi16(part, 1), _mm512_set1_epi8(3));
         let half = _mm512_and_si512(_mm512_srli_epi16(part, 2), _mm512_set1_epi8(1));
         let codes = _mm512_xor_si512(actg, half);

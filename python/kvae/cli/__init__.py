@@ -6,6 +6,7 @@ heavy is imported before a command runs, so that help answers at once.
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
@@ -100,11 +101,26 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + signum)
 
 
+def _program_for(arguments: list[str]) -> typer.Typer:
+    """Leave out the commands that are not asked for.
+
+    Describing the options of all of them takes longer than featurizing many a genome.
+    """
+    wanted = [
+        info
+        for info in app.registered_commands
+        if info.callback and info.callback.__name__ in arguments[:1]
+    ]
+    program = copy.copy(app)
+    program.registered_commands = wanted or app.registered_commands
+    return program
+
+
 def main() -> None:
     """Run the program; mistakes of the user become one line and exit code 1."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(prog_name="kvae")
+        _program_for(sys.argv[1:])(prog_name="kvae")
     except KvaeError as error:
         _fail(str(error))
     except KeyboardInterrupt as interruption:
