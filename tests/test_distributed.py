@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,10 +13,9 @@ import pytest
 
 import kvae
 from sequences import fasta, random_sequence, write
+from tools import marks_of
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="needs ray, of the group scale"
-)
+pytestmark = marks_of("ray", "scale")
 
 # In a process of its own: ray starts others and installs handlers.
 PROGRAM = """

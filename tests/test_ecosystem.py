@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -70,17 +69,6 @@ def test_the_examples_run(
     )
     assert names["mean"].shape == names["logvar"].shape == (1, 64)
     assert names["facts"]["kvae.layout"] == store.layout.fingerprint
-
-
-@pytest.mark.skipif(importlib.util.find_spec("scanpy") is None, reason="needs scanpy")
-def test_scanpy_takes_the_latents(folder: Path) -> None:
-    import anndata
-
-    kvae.encode("pretrained", "genomes", folder / "latent.h5ad", threads=1)
-    names = {"data": anndata.read_h5ad("latent.h5ad")}
-    (code,) = blocks(PAGE, "py")
-    exec(code, names)
-    assert names["data"].obsm["X_umap"].shape == (len(names["data"]), 2)
 
 
 def test_a_set_of_data_has_the_features(feature_file: Path, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 import kvae
 from sequences import PROJECT, fasta, random_sequence, write
+from tools import needs
 
 EXAMPLES = PROJECT / "examples"
 
@@ -79,9 +79,7 @@ def test_slurm_jobs_wait_for_each_other(work: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="needs snakemake, of the group scale"
-)
+@needs("snakemake", "scale")
 def test_snakemake(work: Path) -> None:
     command = [sys.executable, "-m", "snakemake", "-s", str(EXAMPLES / "snakemake/Snakefile")]
     settings = ["--cores", "1", "--config", "shards=2"]

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kvae.errors import KvaeError
+from kvae.system import sync, use_default_mode
 
 __all__ = ["atomic_folder", "atomic_output", "check_output"]
 
@@ -76,14 +77,14 @@ def atomic_output(
         raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
     temporary = Path(name)
     try:
-        _set_default_mode(handle)
         os.close(handle)
+        use_default_mode(temporary, 0o666)
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         if not force and target.exists():
             raise KvaeError(f"{path}: was made by someone else meanwhile: it is left as it is")
         temporary.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
@@ -92,22 +93,6 @@ def atomic_output(
             reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
             raise KvaeError(f"{path}: cannot be written: {reason}") from error
         raise
-
-
-def _set_default_mode(handle: int) -> None:
-    """Give a temporary file the mode that any new file would have."""
-    mask = os.umask(0)
-    os.umask(mask)
-    os.fchmod(handle, 0o666 & ~mask)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the device."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -134,12 +119,10 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
     try:
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
+        use_default_mode(temporary, 0o777)
         yield temporary
         for file in temporary.iterdir():
-            _sync(file)
+            sync(file)
         if target.exists():
             # Two renames, so that the old folder is never half removed in its place.
             old = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))
@@ -151,4 +134,4 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(target.parent)
+    sync(target.parent)

@@ -11,7 +11,6 @@ import logging
 import os
 import platform
 import re
-import resource
 import shlex
 import stat
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kvae.errors import KvaeError
+from kvae.system import peak_memory
 
 __all__ = ["LOGGER", "WarningHandler", "describe_inputs", "logged", "one_line"]
 
@@ -146,7 +146,7 @@ def logged(
         LOGGER.debug("failed after %.3f s: %s", after, error, exc_info=True)
         raise
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = (peak_memory() or 0) / 2**20
         LOGGER.info("done in %.3f s, peak memory %.0f MB", time.perf_counter() - start, peak)
     finally:
         for handler in handlers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 from kvae.errors import KvaeError
 from kvae.layout import Layout
 from kvae.stored_rows import STORES, StoredRows
+from kvae.system import open_files, set_open_files
 
 __all__ = ["MappedFile", "allow_open_files", "check_readable"]
 
@@ -61,15 +61,16 @@ def check_readable(path: Path, name: Path) -> None:
 def allow_open_files(count: int) -> None:
     """Ask the system for as many open files as that, beside what else is open."""
     wanted = count + _OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    limits = open_files()
+    if limits is None or limits[0] >= wanted:
         return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    most = limits[1]
+    if most < wanted:
         raise KvaeError(
             f"{count:,} shards are more files than this system lets a process open"
-            f" ({hard:,}): kvae merge them first"
+            f" ({most:,}): kvae merge them first"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    set_open_files(wanted, most)
 
 
 class MappedFile:

@@ -167,7 +167,7 @@ class RunFolder:
         """Write one of the small files, atomically."""
         with atomic_output(self.path / name, force=True) as temporary:
             text = json.dumps(content, indent=2, ensure_ascii=False)
-            Path(temporary).write_text(text + "\n", encoding="utf-8")
+            Path(temporary).write_text(text + "\n", encoding="utf-8", newline="\n")
 
     def read_json(self, name: str) -> Any:
         """Content of one of the small files, None where it is missing or damaged."""
@@ -199,7 +199,7 @@ class RunFolder:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add the figures of an epoch to ``metrics.jsonl``, one line."""
         try:
-            with self.metrics.open("a", encoding="utf-8") as file:
+            with self.metrics.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(dict(record)) + "\n")
         except OSError as error:
             raise KvaeError(f"{self.metrics}: cannot be written: {error.strerror}") from error
@@ -226,7 +226,7 @@ class RunFolder:
         kept = [record for record in self.read_metrics() if record["epoch"] <= epoch]
         with atomic_output(self.metrics, force=True) as temporary:
             text = "".join(json.dumps(record) + "\n" for record in kept)
-            Path(temporary).write_text(text, encoding="utf-8")
+            Path(temporary).write_text(text, encoding="utf-8", newline="\n")
 
     def write_environment(
         self, device: torch.device, threads: int, precision: str, processes: int

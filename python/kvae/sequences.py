@@ -10,8 +10,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kvae import _core
@@ -27,6 +26,7 @@ from kvae.featurizing import (
 from kvae.logs import describe_inputs
 from kvae.shards import has_shards
 from kvae.store import FeatureStore
+from kvae.system import file_in_memory
 
 LOGGER = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def open_sequences(
     (89604, 512)
     """
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    with _file_in_memory() as path:
+    with file_in_memory() as path:
         for line in describe_inputs(paths):
             LOGGER.info("input: %s", line)
         start = time.perf_counter()
@@ -168,17 +168,3 @@ def pack_sequences(
             file.write(b">record_%d\n%s\n" % (i, letters))
         file.flush()
         return open_sequences(file.name, k=k, window=0, min_length=0, threads=threads)
-
-
-@contextmanager
-def _file_in_memory() -> Iterator[str]:
-    """Give the path of an empty file that exists as long as it is open or mapped."""
-    if hasattr(os, "memfd_create"):
-        handle = os.memfd_create("kvae-sequences")
-        try:
-            yield f"/proc/self/fd/{handle}"
-        finally:
-            os.close(handle)
-    else:
-        with tempfile.NamedTemporaryFile(prefix="kvae-sequences.") as file:
-            yield file.name

@@ -179,7 +179,7 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest, whole or not at all."""
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     with atomic_output(path, force=True) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def has_shards(folder: str | os.PathLike[str]) -> bool:

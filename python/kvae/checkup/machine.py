@@ -14,6 +14,7 @@ from typing import Any
 
 from kvae import _core
 from kvae.errors import KvaeError
+from kvae.system import memory
 
 __all__ = ["folder_facts", "memory_facts", "processor_facts", "simd_facts"]
 
@@ -105,8 +106,8 @@ def memory_facts() -> dict[str, Any]:
         name, *rest = line.split()
         if name in names:
             facts[names[name]] = int(rest[0]) * 1024
-    if facts["total"] is None and hasattr(os, "sysconf"):
-        facts["total"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if facts["total"] is None and (found := memory()):
+        facts["total"], facts["available"] = found
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         for line in _lines(Path(path)):
             # Without a limit version 1 gives a number that no machine has.

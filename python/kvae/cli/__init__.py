@@ -35,6 +35,7 @@ from kvae.cli.search import search
 from kvae.cli.train import train
 from kvae.errors import KvaeError
 from kvae.plugins import load_plugin
+from kvae.system import speak_utf8
 
 __all__ = ["app", "main"]
 
@@ -118,6 +119,7 @@ def _program_for(arguments: list[str]) -> typer.Typer:
 
 def main() -> None:
     """Run the program; mistakes of the user become one line and exit code 1."""
+    speak_utf8()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         _program_for(sys.argv[1:])(prog_name="kvae")

@@ -250,7 +250,7 @@ def _write(described: Description, folder: Path, table: str, *, force: bool) -> 
     with atomic_output(folder / table, force=force) as temporary:
         write_table(described.kmers, temporary, table)
     with atomic_output(folder / "summary.json", force=force) as temporary:
-        temporary.write_text(described.as_json() + "\n", encoding="utf-8")
+        temporary.write_text(described.as_json() + "\n", encoding="utf-8", newline="\n")
     for name in _PICTURES:
         with atomic_output(folder / name, force=force) as temporary:
             draw(temporary, name.rpartition(".")[2], described)

@@ -40,7 +40,7 @@ def write_outputs(evaluation: Evaluation, folder: Path, *, force: bool) -> None:
     }
     for name, text in texts.items():
         with atomic_output(folder / name, force=force) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
     title = describe(evaluation).partition(". ")[0].replace("`", "")
     for name in _PICTURES:
         with atomic_output(folder / name, force=force) as temporary:

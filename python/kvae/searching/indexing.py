@@ -206,7 +206,7 @@ def index(
             "facts": dict(latents.facts),
         }
         text = json.dumps(facts, indent=2, ensure_ascii=False)
-        (temporary / _FACTS).write_text(text + "\n", encoding="utf-8")
+        (temporary / _FACTS).write_text(text + "\n", encoding="utf-8", newline="\n")
     return LatentIndex(target, threads)
 
 

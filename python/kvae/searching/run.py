@@ -224,7 +224,7 @@ def _encoded(
         return read_latents(query)
     from kvae.encoding import encode
 
-    with tempfile.TemporaryDirectory(prefix="kvae-query.") as folder:
+    with tempfile.TemporaryDirectory(prefix="kvae-query.", ignore_cleanup_errors=True) as folder:
         path = Path(folder, "latent.arrow")
         encode(run, query, path, device=device, threads=threads, progress=progress)
         return replace(read_latents(path), path=Path(query))
