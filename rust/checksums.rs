@@ -16,13 +16,13 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use twox_hash::XxHash3_64;
 
 use crate::error::{Error, Result};
+use crate::platform::read_exact_at;
 
 /// Bytes of the file that have a sum of their own.
 pub(crate) const CHUNK: usize = 1 << 17;
@@ -80,7 +80,7 @@ impl Checksums {
         let io = |error| Error::io(path, error);
         let size = file.metadata().map_err(io)?.len();
         let mut tail = vec![0; (size - end) as usize];
-        file.read_exact_at(&mut tail, end).map_err(io)?;
+        read_exact_at(file, &mut tail, end).map_err(io)?;
         let footer = &tail[(footer - end) as usize..];
         let stated = number(&tail[tail.len() - footer.len() - CLOSING as usize..]);
         if sum(footer) != stated {
@@ -129,8 +129,8 @@ impl Checksums {
             let start = i * CHUNK as u64;
             chunk.resize((self.end - start).min(CHUNK as u64) as usize, 0);
             let mut stated = [0; 8];
-            file.read_exact_at(&mut chunk, start)
-                .and_then(|()| file.read_exact_at(&mut stated, self.end + 8 + 8 * i))
+            read_exact_at(file, &mut chunk, start)
+                .and_then(|()| read_exact_at(file, &mut stated, self.end + 8 + 8 * i))
                 .map_err(|error| Error::io(path, error))?;
             if sum(&chunk) != u64::from_le_bytes(stated) {
                 return Err(damaged(path, &self.name(start..start + chunk.len() as u64)));
@@ -173,7 +173,7 @@ fn find(file: &File) -> io::Result<Option<Place>> {
         return Ok(None);
     };
     let mut last = [0; ARROW_END as usize];
-    file.read_exact_at(&mut last, length_at)?;
+    read_exact_at(file, &mut last, length_at)?;
     let (length, magic) = last.split_at(4);
     let length = u64::from(u32::from_le_bytes([length[0], length[1], length[2], length[3]]));
     let Some(footer) = length_at.checked_sub(length) else {
@@ -186,7 +186,7 @@ fn find(file: &File) -> io::Result<Option<Place>> {
         return Ok(None);
     }
     let mut closing = [0; CLOSING as usize];
-    file.read_exact_at(&mut closing, closing_at)?;
+    read_exact_at(file, &mut closing, closing_at)?;
     let end = number(&closing[8..]);
     let is_closed = &closing[16..] == MAGIC;
     // No chunk is empty: a file has a head.
@@ -195,7 +195,7 @@ fn find(file: &File) -> io::Result<Option<Place>> {
         && end.div_ceil(CHUNK as u64) * 8 + end + MAGIC.len() as u64 == closing_at;
     let mut opening = [0; 8];
     if fits {
-        file.read_exact_at(&mut opening, end)?;
+        read_exact_at(file, &mut opening, end)?;
     }
     Ok(match (is_closed, &opening == MAGIC) {
         (true, true) => Some(Place::Whole { end, footer }),

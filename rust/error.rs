@@ -8,6 +8,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::platform::words_for;
+
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -89,6 +91,9 @@ pub fn printable(path: &Path) -> String {
 
 /// The operating system's answer without Rust's "(os error 2)".
 fn describe(error: &io::Error) -> String {
+    if let Some(words) = words_for(error) {
+        return words.into();
+    }
     let text = error.to_string();
     match text.find(" (os error") {
         Some(at) => {

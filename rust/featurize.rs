@@ -1,13 +1,11 @@
 //! Sequence files to a feature file.
 
-use std::ffi::OsStr;
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::arrow::{FeatureWriter, Settings};
 use crate::error::{Error, Result};
-use crate::input::discover::{Source, discover};
+use crate::input::discover::{Source, discover, list_named};
 use crate::input::share::{Shard, share};
 use crate::layout::Layout;
 use crate::pipeline::{
@@ -122,10 +120,7 @@ fn refuse_target(inputs: &[PathBuf], sources: &[Source], target: &Path) -> Resul
     let Ok(target_file) = target.canonicalize() else {
         return Ok(());
     };
-    let lists = inputs.iter().filter_map(|input| {
-        let name = input.as_os_str().as_bytes().strip_prefix(b"@")?;
-        Some(Path::new(OsStr::from_bytes(name)))
-    });
+    let lists = inputs.iter().filter_map(|input| list_named(input));
     let mut read = lists.chain(sources.iter().map(|source| source.path.as_path()));
     match read.find(|path| path.canonicalize().is_ok_and(|file| file == target_file)) {
         Some(_) => Err(Error::input(target, "the output is one of the inputs: choose another -o")),

@@ -1,5 +1,7 @@
 //! Large arrays in large pages.
 
+use crate::platform::advise_large_pages;
+
 /// An array of zeros that no one has touched yet.
 ///
 /// Its pages are cleared by the operating system when they are first written,
@@ -7,25 +9,8 @@
 /// with small ones that takes longer than computing what is written.
 pub(crate) fn zeros<T: Copy + Default>(length: usize) -> Vec<T> {
     let array = vec![T::default(); length];
-    #[cfg(target_os = "linux")]
     advise_large_pages(&array);
     array
-}
-
-#[cfg(target_os = "linux")]
-fn advise_large_pages<T>(array: &[T]) {
-    /// The size of a large page on the machines where there are such.
-    const LARGE_PAGE: usize = 1 << 21;
-    let start = array.as_ptr().addr().next_multiple_of(LARGE_PAGE);
-    let end = (array.as_ptr().addr() + size_of_val(array)) / LARGE_PAGE * LARGE_PAGE;
-    if start < end {
-        let start = array.as_ptr().with_addr(start).cast_mut().cast();
-        // SAFETY: the range is within the array, and the advice changes
-        // nothing in it. That it may be refused is no loss.
-        let _ = unsafe {
-            rustix::mm::madvise(start, end - start.addr(), rustix::mm::Advice::LinuxHugepage)
-        };
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod naive;
 mod output;
 pub mod packed;
 pub mod pipeline;
+mod platform;
 pub mod row_file;
 pub mod simd;
 pub mod windows;

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::checksums::{CHUNK, sum};
 use crate::large::zeros;
+use crate::platform::{is_direct, reserve, set_direct, write_all_at, write_at};
 
 /// Bytes in a piece: whole chunks, each of which has a checksum.
 const PIECE: usize = 1 << 24;
@@ -105,8 +105,8 @@ impl OutputFile {
             piece.write()?;
         }
         // The rest is of any size.
-        direct::set(&self.file, false);
-        self.file.write_all_at(&self.buffer.bytes()[..self.filled], self.written)?;
+        set_direct(&self.file, false);
+        write_all_at(&self.file, &self.buffer.bytes()[..self.filled], self.written)?;
         if self.reserved > 0 {
             self.file.set_len(self.position())?;
         }
@@ -115,10 +115,10 @@ impl OutputFile {
 
     fn close_piece(&mut self) {
         if self.written == 0 {
-            direct::set(&self.file, true);
+            set_direct(&self.file, true);
         }
         if self.written + PIECE as u64 > self.reserved {
-            direct::reserve(&self.file, self.written, RESERVED_AHEAD);
+            reserve(&self.file, self.written, RESERVED_AHEAD);
             self.reserved = self.written + RESERVED_AHEAD;
         }
         let next = spare(&self.spare).pop().unwrap_or_else(Buffer::new);
@@ -147,7 +147,7 @@ impl Piece {
         let mut offset = self.offset;
         let mut rest = &*self.buffer.bytes();
         while !rest.is_empty() {
-            match self.file.write_at(rest, offset) {
+            match write_at(&self.file, rest, offset) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     offset += count as u64;
@@ -156,10 +156,8 @@ impl Piece {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The device wants larger multiples, or a write ended between
                 // two: an ordinary one will do, or say what is wrong.
-                Err(error)
-                    if error.kind() == ErrorKind::InvalidInput && direct::is_set(&self.file) =>
-                {
-                    direct::set(&self.file, false);
+                Err(error) if error.kind() == ErrorKind::InvalidInput && is_direct(&self.file) => {
+                    set_direct(&self.file, false);
                 }
                 Err(error) => return Err(error),
             }
@@ -189,44 +187,6 @@ impl Buffer {
     fn bytes(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + PIECE]
     }
-}
-
-#[cfg(target_os = "linux")]
-mod direct {
-    use std::fs::File;
-
-    use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_getfl, fcntl_setfl};
-
-    /// Turns direct writing on, where the file system can do it, or off.
-    pub(super) fn set(file: &File, on: bool) {
-        if let Ok(mut flags) = fcntl_getfl(file) {
-            flags.set(OFlags::DIRECT, on);
-            let _ = fcntl_setfl(file, flags);
-        }
-    }
-
-    pub(super) fn is_set(file: &File) -> bool {
-        fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
-    }
-
-    /// Reserves space without making the file longer. A file system that cannot
-    /// do that, or has less, is none the worse.
-    pub(super) fn reserve(file: &File, from: u64, length: u64) {
-        let _ = fallocate(file, FallocateFlags::KEEP_SIZE, from, length);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod direct {
-    use std::fs::File;
-
-    pub(super) fn set(_: &File, _: bool) {}
-
-    pub(super) fn is_set(_: &File) -> bool {
-        false
-    }
-
-    pub(super) fn reserve(_: &File, _: u64, _: u64) {}
 }
 
 #[cfg(test)]
@@ -273,6 +233,7 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
     #[test]
     fn space_that_was_not_needed_is_given_back() {
         use std::os::unix::fs::MetadataExt;

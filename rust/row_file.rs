@@ -10,7 +10,6 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,6 +22,7 @@ use crate::features::RowBuilder;
 use crate::layout::{Content, Layout, PSEUDOCOUNT};
 use crate::memory::fill;
 use crate::packed::{self, Gap};
+use crate::platform::read_exact_at;
 use crate::simd::Backend;
 
 /// Files that rows are read from.
@@ -246,7 +246,7 @@ impl RowFile {
         let member = self.member(offset).ok_or_else(no_file)?;
         let offset = offset - member.base;
         member.verify(offset, bytes.len() as u64)?;
-        member.file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
+        read_exact_at(&member.file, bytes, offset).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => member.cut_short(),
             _ => Error::io(&member.path, error),
         })

@@ -10,15 +10,13 @@ mod tests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, printable};
+use crate::platform::{self, path_of};
 
 /// One file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +63,8 @@ pub fn discover(inputs: &[PathBuf], warn: &mut dyn FnMut(String)) -> Result<Vec<
     }
     let mut collection = Collection::new(warn);
     for input in inputs {
-        match input.as_os_str().as_bytes().strip_prefix(b"@") {
-            Some(list) => collection.add_list(Path::new(OsStr::from_bytes(list)))?,
+        match list_named(input) {
+            Some(list) => collection.add_list(list)?,
             None => collection.add(input)?,
         }
         collection.warn_of_duplicates();
@@ -74,20 +72,25 @@ pub fn discover(inputs: &[PathBuf], warn: &mut dyn FnMut(String)) -> Result<Vec<
     Ok(collection.sources)
 }
 
+/// The list of paths that an input names, if it is one.
+pub(crate) fn list_named(input: &Path) -> Option<&Path> {
+    path_of(input.as_os_str().as_encoded_bytes().strip_prefix(b"@")?).ok()
+}
+
 /// What makes two paths the same input. Pipes are told apart by their path
 /// alone: each process substitution is a stream of its own.
 #[derive(PartialEq, Eq, Hash)]
 enum Identity {
-    Inode { device: u64, inode: u64 },
+    File(platform::Identity),
     Path(PathBuf),
 }
 
 impl Identity {
     fn of(path: &Path, metadata: &Metadata) -> Self {
-        if metadata.is_file() || metadata.is_dir() {
-            Self::Inode { device: metadata.dev(), inode: metadata.ino() }
-        } else {
-            Self::Path(path.to_path_buf())
+        let is_on_disk = metadata.is_file() || metadata.is_dir();
+        match is_on_disk.then(|| platform::identity(path, metadata)).flatten() {
+            Some(identity) => Self::File(identity),
+            None => Self::Path(path.to_path_buf()),
         }
     }
 }
@@ -167,7 +170,9 @@ impl<'a> Collection<'a> {
                 continue;
             }
             empty = false;
-            self.add(Path::new(OsStr::from_bytes(path)))
+            path_of(path)
+                .map_err(|error| Error::io(list, error))
+                .and_then(|path| self.add(path))
                 .map_err(|error| blame_line(error, list, line))?;
         }
         if empty {

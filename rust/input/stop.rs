@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use crate::platform::wait_for_input;
 
 /// How long a pipe is waited for before looking at the flag again.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A request to stop, shared by all who work on a run.
 #[derive(Clone, Debug, Default)]
@@ -48,11 +48,8 @@ impl StoppableFile {
             if self.stop.is_set() {
                 return Err(io::Error::other("interrupted"));
             }
-            let mut entry = [PollFd::new(&self.file, PollFlags::IN)];
-            match poll(&mut entry, Some(&PATIENCE)) {
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) => return Ok(()),
-                Err(error) => return Err(error.into()),
+            if wait_for_input(&self.file, PATIENCE)? {
+                return Ok(());
             }
         }
     }
@@ -67,7 +64,7 @@ impl Read for StoppableFile {
                 return Err(io::Error::other("interrupted"));
             }
             match self.file.read(buf) {
-                // A named pipe is opened without blocking: see `Decoder::open`.
+                // A named pipe is opened without blocking: see `platform::open`.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 result => return result,
             }

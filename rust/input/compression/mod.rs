@@ -18,15 +18,13 @@ mod zstd;
 mod tests;
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, printable};
 use crate::input::discover::Source;
 use crate::input::stop::{StopFlag, StoppableFile};
+use crate::platform::{open, open_stdin};
 
 pub use bgzf::Blocks;
 use buffer::InputBuffer;
@@ -283,18 +281,6 @@ impl Decoder {
         head.truncate(len);
         Ok(head)
     }
-}
-
-/// Opens a file, without waiting for a named pipe's writer: reading does that.
-fn open(path: &Path) -> io::Result<File> {
-    let is_pipe = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
-    let flags = if is_pipe { libc::O_NONBLOCK } else { 0 };
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
-}
-
-/// Standard input without the small buffer of [`io::Stdin`].
-fn open_stdin() -> io::Result<File> {
-    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
 /// Whether a file that begins with `head` is not compressed.

@@ -4,11 +4,11 @@ use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use super::Identity;
 use crate::error::{Error, Result, printable};
+use crate::platform::is_link_loop;
 
 /// What a file in a directory must end with to be read.
 const SEQUENCE_SUFFIXES: [&str; 7] = [".fa", ".fasta", ".fna", ".ffn", ".fas", ".fq", ".fastq"];
@@ -57,8 +57,14 @@ pub(super) fn sequence_files(
     if files.is_empty() {
         return Err(Error::input(directory, no_sequence_file()));
     }
-    files.sort_by(|(a, _), (b, _)| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+    files.sort_by_cached_key(|(path, _)| order(path));
     Ok(files)
+}
+
+/// What paths are sorted by: their bytes, the same wherever they are read.
+fn order(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    bytes.map(|&byte| if byte == MAIN_SEPARATOR as u8 { b'/' } else { byte }).collect()
 }
 
 /// The entries of `folder` whose names do not begin with a dot, sorted so that
@@ -67,7 +73,7 @@ fn visible_entries(folder: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !entry.file_name().as_bytes().starts_with(b".") {
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
             entries.push(entry);
         }
     }
@@ -106,11 +112,11 @@ fn classify(entry: &DirEntry) -> io::Result<Found> {
 
 /// Whether a link's target is missing or the link leads back to itself.
 fn leads_nowhere(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ELOOP)
+    error.kind() == io::ErrorKind::NotFound || is_link_loop(error)
 }
 
 fn has_sequence_suffix(name: &OsStr) -> bool {
-    let name = name.as_bytes().to_ascii_lowercase();
+    let name = name.as_encoded_bytes().to_ascii_lowercase();
     let stem = COMPRESSION_SUFFIXES
         .iter()
         .find_map(|suffix| name.strip_suffix(suffix.as_bytes()))

@@ -1,0 +1,76 @@
+//! Linux, macOS and their like.
+
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+/// Fills `bytes` from a place in the file.
+pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, offset)
+}
+
+/// Writes some of `bytes` to a place in the file; how many.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(bytes, offset)
+}
+
+/// What tells a file or folder from every other one, by whatever path.
+pub(crate) type Identity = (u64, u64);
+
+/// The identity of a file or folder.
+#[allow(clippy::unnecessary_wraps, reason = "others have to ask, and may get no answer")]
+pub(crate) fn identity(_: &Path, metadata: &Metadata) -> Option<Identity> {
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Opens a file, without waiting for a named pipe's writer: reading does that.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let is_pipe = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
+    let flags = if is_pipe { libc::O_NONBLOCK } else { 0 };
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// Standard input without the small buffer of [`io::Stdin`].
+pub(crate) fn open_stdin() -> io::Result<File> {
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// Waits until there is something to read, or the end; whether there is.
+pub(crate) fn wait_for_input(file: &File, patience: Duration) -> io::Result<bool> {
+    let patience = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&patience)) {
+        Ok(0) | Err(Errno::INTR) => Ok(false),
+        Ok(_) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a link leads back to itself.
+pub(crate) fn is_link_loop(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
+/// Words for what the operating system says in others than Unix does.
+pub(crate) fn words_for(_: &io::Error) -> Option<&'static str> {
+    None
+}
+
+/// The path that some text names.
+#[allow(clippy::unnecessary_wraps, reason = "not all bytes are a path elsewhere")]
+pub(crate) fn path_of(text: &[u8]) -> io::Result<&Path> {
+    Ok(Path::new(OsStr::from_bytes(text)))
+}
+
+/// A pipe as [`wait_for_input`] takes it.
+#[cfg(test)]
+pub(crate) fn file_of(pipe: io::PipeReader) -> File {
+    File::from(std::os::fd::OwnedFd::from(pipe))
+}
