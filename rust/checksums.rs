@@ -140,6 +140,38 @@ impl Checksums {
         Ok(())
     }
 
+    /// The whole chunks that some bytes lie in.
+    pub(crate) fn chunks_of(&self, bytes: Range<u64>) -> Range<u64> {
+        let chunk = CHUNK as u64;
+        bytes.start / chunk * chunk..bytes.end.next_multiple_of(chunk).min(self.end)
+    }
+
+    /// Reads whole chunks of the file, and makes sure that they are those that
+    /// were written.
+    ///
+    /// # Errors
+    /// If they are not, or cannot be read.
+    pub(crate) fn read(
+        &self,
+        file: &File,
+        path: &Path,
+        start: u64,
+        chunks: &mut [u8],
+    ) -> Result<()> {
+        let mut stated = vec![0; 8 * chunks.len().div_ceil(CHUNK)];
+        let sums = self.end + 8 + 8 * (start / CHUNK as u64);
+        read_exact_at(file, chunks, start)
+            .and_then(|()| read_exact_at(file, &mut stated, sums))
+            .map_err(|error| Error::io(path, error))?;
+        let starts = (start..).step_by(CHUNK);
+        for ((chunk, stated), start) in chunks.chunks(CHUNK).zip(stated.chunks(8)).zip(starts) {
+            if sum(chunk) != number(stated) {
+                return Err(damaged(path, &self.name(start..start + chunk.len() as u64)));
+            }
+        }
+        Ok(())
+    }
+
     /// [`Checksums::check`] for what describes a record batch.
     pub(crate) fn check_message(&self, file: &File, path: &Path, batch: usize) -> Result<()> {
         match self.batches.get(batch) {

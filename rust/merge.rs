@@ -2,28 +2,38 @@
 //!
 //! The rows are those of the files, in their order; batches end where they would
 //! if all rows had been computed together, so that the bytes are the same.
+//!
+//! Some threads read ([`reading`]), this one puts the rows together, and others
+//! write, so that the device is what it takes as long as.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+mod reading;
+
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use arrow_ipc::reader::FileReader;
-use arrow_schema::{ArrowError, Schema};
+use arrow_schema::Schema;
 use serde_json::Value;
 
 use crate::arrow::{FeatureWriter, Settings};
-use crate::checksums::Checksums;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::pipeline::{BATCH_ROWS, BatchEnds, Content, Flush, Store};
+use reading::{Input, read_share};
 
 /// Pieces of the output that wait to be written.
-const PIECES_AHEAD: usize = 2;
+const PIECES_AHEAD: usize = 1;
+
+/// Threads that write: one less would leave the device idle in between.
+const WRITERS: usize = 2;
+
+/// Threads that read, at most: more would only be faster than the device.
+const READERS: usize = 4;
 
 /// Joins `parts`, feature files of the same options, each with the position of
 /// the first of its sources among `sources`. The file is written to `out`, from
@@ -45,7 +55,7 @@ pub fn merge(
     let Some((first, _)) = parts.first() else {
         return Err(Error::Argument("no file to merge".into()));
     };
-    let schema = open(first)?.schema();
+    let schema = Input::open(first)?.schema().clone();
     let (content, settings) = options(&schema).ok_or_else(|| unreadable(first))?;
     let mut writer = FeatureWriter::create(out, target, content, &settings, sources)?;
     if *writer.schema() != *schema {
@@ -55,7 +65,7 @@ pub fn merge(
         ));
     }
     for (path, _) in parts {
-        if open(path)?.schema() != schema {
+        if *Input::open(path)?.schema() != schema {
             let message = format!(
                 "has rows of other options than {}: featurize them alike",
                 crate::error::printable(first)
@@ -65,20 +75,41 @@ pub fn merge(
     }
     let (mut rows, mut letters) = (0, 0);
     let (send, receive) = sync_channel::<Flush>(PIECES_AHEAD);
+    let to_write = Arc::new(Mutex::new(receive));
+    let readers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(READERS);
     thread::scope(|scope| {
-        let flushing = scope.spawn(move || receive.into_iter().try_for_each(|flush| flush()));
+        // Once all writers have left, nothing can be sent to them.
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                let to_write = Arc::clone(&to_write);
+                scope.spawn(move || write_all(&to_write))
+            })
+            .collect();
+        drop(to_write);
+        let mut shares: Vec<_> = (0..readers)
+            .map(|share| {
+                let (send, receive) = sync_channel(1);
+                scope.spawn(move || read_share(parts, share, readers, &send));
+                receive
+            })
+            .collect();
         let mut joined = Joined { ends: BatchEnds::default(), parts: Vec::new() };
         let mut write = |parts: &[Part]| -> Result<()> {
             for flush in writer.write_rows(parts)? {
-                // The receiver leaves early only if it failed, which it will tell.
+                // The writers leave early only if one failed, which it will tell.
                 send.send(flush).map_err(|_| Error::Interrupted)?;
             }
             Ok(())
         };
         let mut read = || -> Result<()> {
-            for (path, first) in parts {
-                for batch in open(path)? {
-                    let batch = batch.map_err(|error| read_error(path, error))?;
+            // Every reader has each `readers`-th run of batches.
+            for i in (0..readers).cycle() {
+                let Ok(run) = shares[i].recv() else {
+                    break;
+                };
+                let (part, batches) = run?;
+                let (path, first) = &parts[part];
+                for batch in batches {
                     rows += batch.num_rows() as u64;
                     letters += joined.push(path, &batch, *first, &mut write)?;
                     watch(rows)?;
@@ -90,15 +121,29 @@ pub fn merge(
             Ok(())
         };
         let result = read();
+        // Whoever still reads or waits for more to write stops.
+        shares.clear();
         drop(send);
-        let flushed = flushing.join().unwrap_or(Err(Error::Interrupted));
-        flushed.and(result)
+        let written: Vec<_> = writers.into_iter().map(ScopedJoinHandle::join).collect();
+        let written = written.into_iter().map(|done| done.unwrap_or(Err(Error::Interrupted)));
+        written.collect::<Result<()>>().and(result)
     })?;
     if rows == 0 {
         return Err(Error::input(first, "no row is left in this file and those after it"));
     }
     writer.finish()?;
     Ok((rows, letters))
+}
+
+/// Writes what comes, as long as it can.
+fn write_all(to_write: &Mutex<Receiver<Flush>>) -> Result<()> {
+    loop {
+        let next = to_write.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match next {
+            Ok(flush) => flush()?,
+            Err(_) => return Ok(()),
+        }
+    }
 }
 
 /// Rows, and the position of the first of their file's sources.
@@ -160,68 +205,6 @@ fn options(schema: &Schema) -> Option<(Content, Settings)> {
     ))
 }
 
-fn open(path: &Path) -> Result<FileReader<CheckedFile>> {
-    let file = CheckedFile::open(path)?;
-    FileReader::try_new(file, None).map_err(|error| read_error(path, error))
-}
-
 fn unreadable(path: &Path) -> Error {
     Error::input(path, "is no feature file: featurize again")
-}
-
-fn read_error(path: &Path, error: ArrowError) -> Error {
-    match error {
-        ArrowError::IoError(_, error) => match error.downcast::<Error>() {
-            Ok(ours) => ours,
-            Err(error) => Error::io(path, error),
-        },
-        other => {
-            let text = other.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            Error::input(path, format!("is not a whole Arrow file ({line}): featurize again"))
-        }
-    }
-}
-
-/// A file whose bytes are held against its checksums when they are read.
-struct CheckedFile {
-    path: PathBuf,
-    file: File,
-    checksums: Checksums,
-    position: u64,
-}
-
-impl CheckedFile {
-    fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io(path, error))?;
-        let message = "has no checksums: only files of kvae featurize --shard can be merged";
-        let checksums = Checksums::open(&file, path)?.ok_or_else(|| Error::input(path, message))?;
-        Ok(Self { path: path.to_path_buf(), file, checksums, position: 0 })
-    }
-}
-
-impl Read for CheckedFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let end = self.position.saturating_add(buffer.len() as u64);
-        self.checksums
-            .check(&self.file, &self.path, self.position..end)
-            .map_err(io::Error::other)?;
-        self.file.seek(SeekFrom::Start(self.position))?;
-        let count = self.file.read(buffer)?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for CheckedFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.position = match to {
-            SeekFrom::Current(offset) => {
-                let to = self.position.checked_add_signed(offset);
-                to.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?
-            }
-            to => self.file.seek(to)?,
-        };
-        Ok(self.position)
-    }
 }

@@ -329,7 +329,8 @@ fn shard_inputs(
         .into_iter()
         .map(|source| {
             let size = source.size.unwrap_or_default();
-            let range = source.range.unwrap_or(0..size);
+            let range = source.range.map(|range| range.start.byte..range.end.byte);
+            let range = range.unwrap_or(0..size);
             (source.name, source.path, size, range.start, range.end)
         })
         .collect();

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::input::discover::Source;
 use crate::input::records::{Header, Parsed};
-use crate::input::share::count_before;
+use crate::input::text::count;
 use crate::input::text_buffer::TextBuffer;
 use crate::layout::SHORTEST_RUN;
 
@@ -85,9 +86,9 @@ pub struct Windower {
     cutting: Cutting,
     path: PathBuf,
     source: u32,
-    /// Bytes of the file that others read.
-    skipped: u64,
-    /// Lines and records in them, once somebody asked.
+    /// What others read of the file before.
+    skipped: Option<Source>,
+    /// Lines and records in that, once somebody asked.
     before: Option<(u64, u64)>,
     line: u64,
     record: Option<Record>,
@@ -104,7 +105,7 @@ impl Windower {
             cutting,
             path,
             source,
-            skipped: 0,
+            skipped: None,
             before: None,
             line: 1,
             record: None,
@@ -115,9 +116,9 @@ impl Windower {
         }
     }
 
-    /// For a part of a file, behind so many bytes, which end with a line.
+    /// For a part of a file, behind another part, if there is one.
     #[must_use]
-    pub fn after(mut self, skipped: u64) -> Self {
+    pub fn after(mut self, skipped: Option<Source>) -> Self {
         self.skipped = skipped;
         self
     }
@@ -125,11 +126,10 @@ impl Windower {
     /// Lines and records of the file before what is read of it. Few ask: it
     /// takes reading them.
     fn before(&mut self) -> (u64, u64) {
-        let (path, skipped) = (&self.path, self.skipped);
-        *self.before.get_or_insert_with(|| match skipped {
-            0 => (0, 0),
-            // What cannot be read was just being read.
-            _ => count_before(path, skipped).unwrap_or_default(),
+        let skipped = &self.skipped;
+        // What cannot be read was just being read.
+        *self.before.get_or_insert_with(|| {
+            skipped.as_ref().and_then(|part| count(part).ok()).unwrap_or_default()
         })
     }
 

@@ -50,11 +50,11 @@ def halves(text: bytes) -> tuple[bytes, bytes]:
     return text[: len(text) // 2], text[len(text) // 2 :]
 
 
-def bgzf(text: bytes, *, end: bool = True) -> bytes:
+def bgzf(text: bytes, *, end: bool = True, block: int = 60_000) -> bytes:
     """Compress in blocks that state their size, as bgzip does."""
     blocks = []
-    for i in range(0, len(text), 60_000):
-        part = text[i : i + 60_000]
+    for i in range(0, len(text), block):
+        part = text[i : i + block]
         deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
         data = deflate.compress(part) + deflate.flush()
         size = struct.pack("<H", len(data) + 25)

@@ -97,6 +97,27 @@ def test_more_shards_than_records(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("blocked", [False, True], ids=["plain", "BGZF"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("kind", ["fasta", "fastq"])
+def test_one_file_is_divided(tmp_path: Path, kind: str, newline: str, blocked: bool) -> None:
+    # Records without a name are counted from the beginning of the file.
+    named = [("" if i % 7 == 3 else name, text) for i, (name, text) in enumerate(records(0, 90))]
+    text = fasta(named, width=61) if kind == "fasta" else fastq(named)
+    text = text.replace(b"\n", newline.encode())
+    source = write(tmp_path / "one", bgzf(text, block=997) if blocked else text)
+    expected = whole([source], tmp_path).read_bytes()
+    for count in (2, 7, 40):
+        shards = in_shards([source], tmp_path / f"{count}", count)
+        manifests = [json.loads(path.read_text()) for path in sorted(shards.glob("*.json"))]
+        assert sum(m["rows"] > 0 for m in manifests) >= min(count, 15)
+        if count < 10:
+            # No share is much larger than it should be.
+            assert max(m["records"] for m in manifests) < 90 / count + 12
+        kvae.merge(shards, tmp_path / f"{count}.arrow")
+        assert (tmp_path / f"{count}.arrow").read_bytes() == expected, count
+
+
 def test_batches_closed_early_are_closed_at_the_same_rows(tmp_path: Path) -> None:
     # Letters of names count as those of sequences do, and nothing is computed from them.
     names = [b"%d" % i + b"n" * 45_000_000 for i in range(3)]
@@ -132,6 +153,17 @@ def test_mistakes_name_the_line_of_the_whole_file(tmp_path: Path) -> None:
     source = write(tmp_path / "a.fa", b"\r\n".join(lines))
     expected = refusal(lambda: whole([source], tmp_path))
     assert f"line {len(lines) - 4}" in expected
+    found = refusal(lambda: kvae.featurize(source, tmp_path / "feats", shard="3/3", **SMALL))
+    assert found == expected
+    kvae.featurize(source, tmp_path / "feats", shard="1/3", **SMALL)
+
+
+def test_mistakes_in_blocks_of_fastq_name_the_line_of_the_whole_file(tmp_path: Path) -> None:
+    lines = fastq(records(0, 100)).splitlines()
+    lines[-3] = b"!" + lines[-3][1:]
+    source = write(tmp_path / "a.fq", bgzf(b"\r\n".join(lines), block=5000))
+    expected = refusal(lambda: whole([source], tmp_path))
+    assert f"line {len(lines) - 2}" in expected
     found = refusal(lambda: kvae.featurize(source, tmp_path / "feats", shard="3/3", **SMALL))
     assert found == expected
     kvae.featurize(source, tmp_path / "feats", shard="1/3", **SMALL)

@@ -15,6 +15,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::boundary::Place;
 use crate::error::{Error, Result, printable};
 use crate::platform::{self, path_of};
 
@@ -31,14 +32,21 @@ pub struct Source {
     pub found: bool,
     /// Bytes on disk, known for regular files only.
     pub size: Option<u64>,
-    /// The bytes to read, where not all are; they are not compressed.
-    pub range: Option<Range<u64>>,
+    /// The part to read, where not all is: it begins and ends between records.
+    pub range: Option<Range<Place>>,
 }
 
 impl Source {
     /// Bytes to read, where that is known.
     pub fn bytes(&self) -> Option<u64> {
-        self.range.as_ref().map(|range| range.end - range.start).or(self.size)
+        self.range.as_ref().map(|range| range.end.byte - range.start.byte).or(self.size)
+    }
+
+    /// The part of the file before this one, if there is one.
+    pub fn before(&self) -> Option<Self> {
+        let start = self.range.as_ref()?.start;
+        let range = Some(Place::default()..start);
+        (start > Place::default()).then(|| Self { range, ..self.clone() })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
-use super::records::{Header, Mistake, Parsed, Piece, keep_letters};
+use super::records::{Header, Mistake, Parsed, Piece, can_stand_in_line, keep_letters};
 use super::text_buffer::TextBuffer;
 use crate::simd::Backend;
 
@@ -84,6 +84,42 @@ pub(super) fn parse(mut text: TextBuffer, backend: Backend) -> Parsed {
     text.truncate(kept);
     parsed.letters = text;
     parsed
+}
+
+/// Where in text that begins anywhere the first record begins, if that is
+/// certain: four whole lines after a line end, or three and what is there if
+/// that `is_all`. Line ends may be `\r\n` here.
+///
+/// Only a header begins with `@` *and* has a line of letters behind it: a line
+/// of quality that begins so has a header there, or a blank line and then no
+/// `+`.
+pub(super) fn find_record(text: &[u8], is_all: bool) -> Option<usize> {
+    memchr_iter(b'\n', text).map(|end| end + 1).find(|&at| {
+        text.get(at) == Some(&b'@')
+            && lines(text, at).is_some_and(|record| {
+                (record.ends == 4 || (is_all && record.ends == 3)) && is_record(text, &record)
+            })
+    })
+}
+
+/// Whether text that begins with `@` and is cut off may be the beginning of a
+/// record.
+pub(super) fn may_begin_record(text: &[u8]) -> bool {
+    let (_, letters, _) = line(text, 0);
+    let (letters, separator, _) = line(text, letters);
+    text[letters].iter().all(|&byte| can_stand_in_line(byte))
+        && text.get(separator).is_none_or(|&byte| byte == b'+')
+}
+
+fn is_record(text: &[u8], record: &Lines) -> bool {
+    let of = |line: &Range<usize>| {
+        let line = &text[line.clone()];
+        line.strip_suffix(b"\r").unwrap_or(line)
+    };
+    let letters = of(&record.letters);
+    text[record.separator.clone()].first() == Some(&b'+')
+        && of(&record.quality).len() == letters.len()
+        && letters.iter().all(|&byte| can_stand_in_line(byte))
 }
 
 /// Whether the four lines are a record; else which of them is wrong, and how.

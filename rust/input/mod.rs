@@ -1,5 +1,6 @@
 //! From paths on the command line to the text of sequence files.
 
+pub mod boundary;
 pub mod compression;
 pub mod discover;
 mod fasta;

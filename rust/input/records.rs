@@ -71,17 +71,22 @@ pub(super) fn keep_letters(
     let mut kept = 0;
     for at in line {
         let letter = text[at];
-        let upper = letter.to_ascii_uppercase();
         if letter == b' ' || letter == b'\t' {
             continue;
         }
-        if !b"ACGTU".contains(&upper) && !AMBIGUOUS.contains(&upper) {
+        if !can_stand_in_line(letter) {
             return Err(wrong_letter(letter));
         }
         text[to + kept] = letter;
         kept += 1;
     }
     Ok(kept)
+}
+
+/// Whether a byte can stand in a line of letters; spaces are left out of it.
+pub(super) fn can_stand_in_line(byte: u8) -> bool {
+    let upper = byte.to_ascii_uppercase();
+    b"ACGTU \t".contains(&upper) || AMBIGUOUS.contains(&upper)
 }
 
 fn wrong_letter(letter: u8) -> String {

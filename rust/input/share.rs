@@ -2,23 +2,17 @@
 //!
 //! The inputs behind each other are a row of bytes, cut into equal parts. A file
 //! belongs to the part that it lies in. One that lies in several is divided
-//! between records where it is plain FASTA: a record belongs to the part that
-//! its `>` lies in. Any other belongs to the part that its middle lies in.
+//! between records where it is FASTA or FASTQ, plain or BGZF: a record belongs to
+//! the part that its first byte lies in, or in BGZF, that the block lies in
+//! where the line before it ends. Any other belongs to the part that its middle
+//! lies in.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::Path;
 
-use memchr::memchr_iter;
-
-use super::compression::is_plain;
+use super::boundary::{Divisible, Place};
 use super::discover::Source;
 use crate::checksums::sum;
 use crate::error::{Error, Result};
-
-/// Bytes read at a time.
-const BLOCK: usize = 1 << 20;
 
 /// Which share of how many; counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +69,10 @@ pub fn share(sources: Vec<Source>, shard: Shard, whole: bool) -> Result<Share> {
         } else if ours.start <= start && end <= ours.end {
             true
         } else if ours.start.max(start) < ours.end.min(end) {
-            if !whole && is_plain_fasta(&source.path)? {
+            let divisible = if whole { None } else { Divisible::of(&source) };
+            if let Some(file) = divisible {
                 let within = ours.start.max(start) - start..ours.end.min(end) - start;
-                source.range = records(&source.path, within, size)?;
+                source.range = records(&source, file, within, size)?;
                 source.range.is_some()
             } else {
                 ours.contains(&(start + size / 2))
@@ -96,159 +91,199 @@ pub fn share(sources: Vec<Source>, shard: Shard, whole: bool) -> Result<Share> {
     Ok(Share { sources: chosen, first, inputs, bytes, digest: sum(&described) })
 }
 
-/// Lines and records of a file before a byte of it, which begins a line.
-///
-/// # Errors
-/// If the file cannot be read.
-pub(crate) fn count_before(path: &Path, end: u64) -> io::Result<(u64, u64)> {
-    let mut file = File::open(path)?.take(end);
-    let (mut lines, mut records) = (0, 0);
-    let mut block = vec![0; BLOCK];
-    let mut last = b'\n';
-    loop {
-        let count = file.read(&mut block)?;
-        if count == 0 {
-            return Ok((lines, records));
-        }
-        for &byte in &block[..count] {
-            lines += u64::from(byte == b'\r' || (byte == b'\n' && last != b'\r'));
-            records += u64::from(byte == b'>' && ends_line(last));
-            last = byte;
-        }
-    }
-}
-
 /// The records that begin within some bytes of a file; nothing if none does.
-fn records(path: &Path, within: Range<u64>, size: u64) -> Result<Option<Range<u64>>> {
-    let io = |error| Error::io(path, error);
-    let mut file = File::open(path).map_err(io)?;
+fn records(
+    source: &Source,
+    file: Divisible,
+    within: Range<u64>,
+    size: u64,
+) -> Result<Option<Range<Place>>> {
+    let end_of_file = Place::plain(size);
     // What precedes the first record belongs to it.
     let start = match within.start {
-        0 => Some(0),
-        from => next_header(&mut file, from, within.end).map_err(io)?,
+        0 => Place::default(),
+        from => file.next_record(&source.path, from)?.unwrap_or(end_of_file),
     };
-    let Some(start) = start else {
-        return Ok(None);
+    let end = if within.end == size {
+        end_of_file
+    } else {
+        file.next_record(&source.path, within.end)?.unwrap_or(end_of_file)
     };
-    let end = next_header(&mut file, within.end, size).map_err(io)?;
-    Ok(Some(start..end.unwrap_or(size)))
-}
-
-/// The first header that begins from `from` on and before `to`.
-fn next_header(file: &mut File, from: u64, to: u64) -> io::Result<Option<u64>> {
-    let Some(before) = from.checked_sub(1) else {
-        return Ok(Some(0));
-    };
-    file.seek(SeekFrom::Start(before))?;
-    let mut block = vec![0; BLOCK];
-    let mut at = before;
-    let mut last = None;
-    while at < to {
-        let room = (to - at).min(BLOCK as u64) as usize;
-        let count = file.read(&mut block[..room])?;
-        if count == 0 {
-            break;
-        }
-        for i in memchr_iter(b'>', &block[..count]) {
-            let previous = if i > 0 { Some(block[i - 1]) } else { last };
-            if previous.is_some_and(ends_line) {
-                return Ok(Some(at + i as u64));
-            }
-        }
-        last = Some(block[count - 1]);
-        at += count as u64;
-    }
-    Ok(None)
-}
-
-fn ends_line(byte: u8) -> bool {
-    byte == b'\n' || byte == b'\r'
-}
-
-/// Whether a file is FASTA without compression, by its beginning.
-fn is_plain_fasta(path: &Path) -> Result<bool> {
-    let io = |error| Error::io(path, error);
-    let mut head = Vec::new();
-    File::open(path).map_err(io)?.take(1 << 16).read_to_end(&mut head).map_err(io)?;
-    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
-    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
-    Ok(is_plain(&head) && first == Some(&b'>'))
+    Ok((start < end).then_some(start..end))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use crate::input::stop::StopFlag;
+    use crate::input::text::{TextReader, bgzf, count};
+    use crate::input::text_buffer::TextPool;
+    use crate::simd::Backend;
+    use proptest::prelude::*;
+    use std::path::Path;
 
     fn source(folder: &Path, name: &str, content: &[u8]) -> Source {
         let path = folder.join(name);
-        File::create(&path).unwrap().write_all(content).unwrap();
+        std::fs::write(&path, content).unwrap();
         let size = Some(content.len() as u64);
         Source { path, name: name.into(), found: false, size, range: None }
     }
 
-    /// The text of all shares, and of which input it is.
-    fn texts(sources: &[Source], count: u64, whole: bool) -> Vec<(usize, Vec<u8>)> {
-        let mut texts: Vec<(usize, Vec<u8>)> = Vec::new();
-        for index in 0..count {
-            let share = share(sources.to_vec(), Shard { index, count }, whole).unwrap();
-            for (i, source) in share.sources.iter().enumerate() {
-                let content = std::fs::read(&source.path).unwrap();
-                let range = source.range.clone().unwrap_or(0..content.len() as u64);
-                let text = &content[range.start as usize..range.end as usize];
-                texts.push((share.first + i, text.to_vec()));
+    /// The records of a file, or of a part of one.
+    fn read(source: &Source) -> Vec<(String, Vec<u8>)> {
+        let mut reader =
+            TextReader::open(source, &StopFlag::default(), &TextPool::default()).unwrap();
+        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
+        while let Some(chunk) = reader.next_chunk().unwrap() {
+            let parsed = chunk.parse(Backend::Scalar);
+            assert_eq!(parsed.mistake, None);
+            for piece in parsed.pieces {
+                if let Some(header) = piece.header {
+                    records.push((header.id, Vec::new()));
+                }
+                // A part that began within a record would have nowhere to put it.
+                records.last_mut().unwrap().1.extend(&parsed.letters[piece.letters]);
             }
         }
-        texts
+        assert_eq!(reader.take_warnings(), Vec::<String>::new());
+        records
+    }
+
+    /// The sources of all shares, and which input each is of.
+    fn shares(sources: &[Source], count: u64, whole: bool) -> Vec<(usize, Source)> {
+        let share = |index| share(sources.to_vec(), Shard { index, count }, whole).unwrap();
+        (0..count)
+            .flat_map(|index| {
+                let share = share(index);
+                (share.first..).zip(share.sources).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// FASTA with everything that looks like a header and is none.
+    fn fasta(records: usize) -> Vec<u8> {
+        let mut text = Vec::new();
+        for i in 0..records {
+            text.extend(format!(">r{i} a>b\n").into_bytes());
+            text.extend(b"ACGT".repeat(i * i % 37));
+            text.extend([b"\n" as &[u8], b"\r\n", b"\r"][i % 3]);
+        }
+        text
+    }
+
+    /// FASTQ whose quality is full of what begins other lines.
+    fn fastq(records: usize, newline: &str, is_ended: bool) -> Vec<u8> {
+        let mut text = String::new();
+        for i in 0..records {
+            let length = i * i % 37;
+            let letters: String = "ACGTN".chars().cycle().skip(i).take(length).collect();
+            let quality: String = "@+@r>".chars().cycle().skip(i).take(length).collect();
+            let again = if i % 4 == 0 { "@+r" } else { "" };
+            let lines = [format!("@r{i} @x"), letters, format!("+{again}"), quality];
+            text += &(lines.join(newline) + newline);
+            text += ["", "", newline][i % 3];
+        }
+        let text = text.trim_end().to_owned();
+        (if is_ended { text + newline } else { text }).into_bytes()
     }
 
     #[test]
     fn all_shares_together_are_the_inputs() {
         let folder = tempfile::tempdir().unwrap();
-        let mut plain = Vec::new();
-        for i in 0..40 {
-            plain.extend(format!(">r{i} a>b\n").into_bytes());
-            plain.extend(b"ACGT".repeat(i * i % 37));
-            plain.extend([b"\n" as &[u8], b"\r\n", b"\r"][i % 3]);
-        }
+        let plain = fasta(40);
         let sources = [
-            source(folder.path(), "empty.fa", b""),
             source(folder.path(), "a.fa", &plain),
             source(folder.path(), "none.fa", b""),
             source(folder.path(), "b.fq", b"@r\nACGTACGTACGT\n+\n>>>>>>>>>>>>\n"),
-            source(folder.path(), "c.fa.gz", &[&[0x1f, 0x8b][..], &plain].concat()),
+            source(folder.path(), "many.fq", &fastq(40, "\n", true)),
+            source(folder.path(), "crlf.fq", &fastq(40, "\r\n", false)),
             source(folder.path(), "d.fa", &[b"\n \n", &plain[..]].concat()),
+            source(folder.path(), "blocks.fa", &bgzf(&plain, 97)),
+            source(folder.path(), "blocks.fq", &bgzf(&fastq(40, "\r\n", true), 61)),
             source(folder.path(), "last.fa", b""),
         ];
-        let contents: Vec<Vec<u8>> =
-            sources.iter().map(|source| std::fs::read(&source.path).unwrap()).collect();
         for count in [1, 2, 3, 7, 50, 1000, 20_000] {
             for whole in [false, true] {
-                let texts = texts(&sources, count, whole);
-                assert!(texts.windows(2).all(|pair| pair[0].0 <= pair[1].0));
-                for (i, content) in contents.iter().enumerate() {
-                    let parts: Vec<&[u8]> =
-                        texts.iter().filter(|text| text.0 == i).map(|text| &text.1[..]).collect();
-                    assert_eq!(&parts.concat(), content, "{count} {i}");
-                    let is_divided = parts.len() > 1;
-                    assert!(!(is_divided && (whole || i == 3 || i == 4)));
-                    let begins = |part: &&[u8]| part.first() == Some(&b'>');
-                    assert!(parts.iter().skip(1).all(begins));
+                let parts = shares(&sources, count, whole);
+                assert!(parts.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+                for (i, source) in sources.iter().enumerate() {
+                    let parts: Vec<_> = parts.iter().filter(|(of, _)| *of == i).collect();
+                    let records: Vec<_> = parts.iter().flat_map(|(_, part)| read(part)).collect();
+                    assert_eq!(records, read(source), "{count} {}", source.name);
+                    assert!(!(parts.len() > 1 && whole));
                     assert!(!parts.is_empty());
                 }
             }
         }
-        assert!(texts(&sources, 7, false).len() > sources.len());
+        let parts = shares(&sources, 50, false);
+        for (i, source) in sources.iter().enumerate() {
+            let parts = parts.iter().filter(|(of, _)| *of == i).count();
+            let is_short = ["none.fa", "last.fa", "b.fq"].contains(&&*source.name);
+            assert_eq!(parts > 2, !is_short, "{}", source.name);
+        }
     }
 
     #[test]
-    fn lines_and_records_before_a_byte_are_counted() {
+    fn what_cannot_be_divided_is_in_one_share() {
         let folder = tempfile::tempdir().unwrap();
-        let text = b"\n>a\nAC\r\nGT\r>b > c\rA\n\n>c\n";
-        let source = source(folder.path(), "a.fa", text);
-        let at = text.len() as u64 - 3;
-        assert_eq!(count_before(&source.path, at).unwrap(), (7, 2));
-        assert_eq!(count_before(&source.path, 0).unwrap(), (0, 0));
+        let of_two_lines = b"@a\nACGT\nACGT\n+\n!!!!\n!!!!\n".repeat(9);
+        let sources = [
+            source(folder.path(), "gzip.fa.gz", &[&[0x1f, 0x8b][..], &fasta(40)].concat()),
+            source(folder.path(), "lines.fq", &of_two_lines),
+            source(folder.path(), "returns.fq", &fastq(40, "\r", true)),
+            source(folder.path(), "no.fa", b"no sequences\n>a\nACGT\n"),
+        ];
+        for count in [2, 5, 300] {
+            let parts = shares(&sources, count, false);
+            assert_eq!(parts.len(), sources.len(), "{count}");
+            assert!(parts.iter().all(|(_, part)| part.range.is_none()));
+        }
+    }
+
+    #[test]
+    fn blocks_between_other_members_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let gzip = |text: &[u8]| {
+            use std::io::Write;
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        };
+        let text = fasta(40);
+        let file = [bgzf(&text, 90), gzip(&text), bgzf(&text, 1000), bgzf(b"", 1)].concat();
+        let source = source(folder.path(), "a.fa.gz", &file);
+        let expected = read(&source);
+        assert_eq!(expected.len(), 120);
+        for count in [2, 3, 11, 200] {
+            let parts = shares(std::slice::from_ref(&source), count, false);
+            assert!(parts.len() > 1);
+            let records: Vec<_> = parts.iter().flat_map(|(_, part)| read(part)).collect();
+            assert_eq!(records, expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn lines_and_records_before_a_part_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("a.fa", b"\n>a\nAC\r\nGT\r>b > c\rA\n\n>c\nA\n>d\nC".to_vec()),
+            ("a.fq", b"\n@a\nAC\n+\n@>\n\n@b\nA\n+\n@\n@c\nA\n+\n@\n@d\nC\n+\n@\n".to_vec()),
+        ] {
+            let blocks = source(folder.path(), "blocks", &bgzf(&text, 4));
+            for source in [source(folder.path(), name, &text), blocks] {
+                let parts = shares(std::slice::from_ref(&source), 1000, false);
+                assert!(parts.len() > 2, "{}", source.name);
+                let mut before = (0, 0);
+                for (_, part) in parts {
+                    let counted = part.before().map(|before| self::count(&before).unwrap());
+                    assert_eq!(counted.unwrap_or_default(), before);
+                    let here = self::count(&part).unwrap();
+                    before = (before.0 + here.0, before.1 + here.1);
+                }
+                assert_eq!(before, self::count(&source).unwrap());
+            }
+        }
     }
 
     #[test]
@@ -257,5 +292,55 @@ mod tests {
             Source { path: "-".into(), name: "-".into(), found: false, size: None, range: None };
         let shard = Shard { index: 0, count: 2 };
         assert!(matches!(share(vec![source], shard, false), Err(Error::Input { .. })));
+    }
+
+    /// Text of records, some longer than a share, and what is in it.
+    fn records() -> impl Strategy<Value = Vec<u8>> {
+        let lengths =
+            proptest::collection::vec(prop_oneof![9 => 0usize..90, 1 => 0usize..3000], 1..30);
+        let newline = proptest::sample::select(vec!["\n", "\r\n"]);
+        (lengths, newline, 1usize..100, any::<bool>(), any::<bool>()).prop_map(
+            |(lengths, newline, width, is_fastq, is_ended)| {
+                let mut text = String::new();
+                for (i, length) in lengths.into_iter().enumerate() {
+                    let letters: String = "GATTACAN".chars().cycle().skip(i).take(length).collect();
+                    if is_fastq {
+                        let quality: String = "+@>I".chars().cycle().skip(i).take(length).collect();
+                        let lines = [format!("@r{i}"), letters, "+".into(), quality];
+                        text += &(lines.join(newline) + newline);
+                    } else {
+                        text += &[">r", &i.to_string(), " >x", newline].concat();
+                        for line in letters.as_bytes().chunks(width) {
+                            text += std::str::from_utf8(line).unwrap();
+                            text += newline;
+                        }
+                    }
+                }
+                // The last line of FASTQ may be empty, and then it needs its end.
+                if !is_ended && !text.ends_with(&newline.repeat(2)) {
+                    text.truncate(text.trim_end().len());
+                }
+                text.into_bytes()
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn any_shares_of_any_file_are_the_file(
+            text in records(),
+            block_len in prop_oneof![1usize..50, 50usize..5000],
+            count in prop_oneof![1u64..20, 20u64..400],
+            blocked in any::<bool>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let file = if blocked { bgzf(&text, block_len) } else { text };
+            let source = source(folder.path(), "a", &file);
+            let parts = shares(std::slice::from_ref(&source), count, false);
+            let records: Vec<_> = parts.iter().flat_map(|(_, part)| read(part)).collect();
+            prop_assert!(records == read(&source));
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Cutting is serial, as decompression is, and cheap; parsing the chunks is
 //! not, and may happen anywhere, at any time.
 
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 use std::path::PathBuf;
 
 use super::compression::{Blocks, Decoder};
@@ -44,6 +44,23 @@ impl Chunk {
             Kind::Fastq => fastq::parse(self.text, backend),
         }
     }
+}
+
+/// Lines and records of a file, or of a part of one.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn count(source: &Source) -> Result<(u64, u64)> {
+    let mut reader = TextReader::open(source, &StopFlag::default(), &TextPool::default())?;
+    let (mut lines, mut records) = (0, 0);
+    while let Some(chunk) = reader.next_chunk()? {
+        lines += memchr_iter(b'\n', &chunk.text).count() as u64;
+        let parsed = chunk.parse(Backend::active()?);
+        records += parsed.pieces.iter().filter(|piece| piece.header.is_some()).count() as u64;
+    }
+    // A file of blanks only has no chunk.
+    lines += memchr_iter(b'\n', &reader.rest).count() as u64;
+    Ok((lines, records))
 }
 
 /// What the next step through a file brought.
@@ -295,11 +312,32 @@ fn neither(first: u8) -> String {
     format!("begins with '{first}': neither FASTA (which begins with '>') nor FASTQ ('@')")
 }
 
+/// BGZF with blocks of the given size, for tests.
+#[cfg(test)]
+pub(super) fn bgzf(text: &[u8], block_len: usize) -> Vec<u8> {
+    use std::io::Write;
+    let mut file = Vec::new();
+    for block in text.chunks(block_len).chain([&b""[..]]) {
+        let mut encoder =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(block).unwrap();
+        let deflated = encoder.finish().unwrap();
+        let mut crc = flate2::Crc::new();
+        crc.update(block);
+        file.extend(b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0");
+        file.extend((deflated.len() as u16 + 25).to_le_bytes());
+        file.extend(deflated);
+        file.extend(crc.sum().to_le_bytes());
+        file.extend((block.len() as u32).to_le_bytes());
+    }
+    file
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::{Cursor, Read, Write};
+    use std::io::{Cursor, Read};
 
     /// Gives what it holds in portions of the given size.
     struct Portions(Cursor<Vec<u8>>, usize);
@@ -367,25 +405,6 @@ mod tests {
         let text = format!(">{name} x\n{letters}\n>b\nA\n");
         let expected = vec![(name, letters), ("b".into(), "A".into())];
         assert_eq!(records(text.as_bytes(), CHUNK / 3), expected);
-    }
-
-    /// BGZF with blocks of the given size.
-    fn bgzf(text: &[u8], block_len: usize) -> Vec<u8> {
-        let mut file = Vec::new();
-        for block in text.chunks(block_len).chain([&b""[..]]) {
-            let mut encoder =
-                flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(block).unwrap();
-            let deflated = encoder.finish().unwrap();
-            let mut crc = flate2::Crc::new();
-            crc.update(block);
-            file.extend(b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0");
-            file.extend((deflated.len() as u16 + 25).to_le_bytes());
-            file.extend(deflated);
-            file.extend(crc.sum().to_le_bytes());
-            file.extend((block.len() as u32).to_le_bytes());
-        }
-        file
     }
 
     /// Reads a file by pieces, several runs of blocks ahead.

@@ -86,9 +86,9 @@ impl<'a> Cutter<'a> {
     /// Takes the next chunk of the file at hand.
     pub(super) fn push(&mut self, parsed: Parsed, planned: &mut Vec<Planned>) -> Result<()> {
         let file = self.file.get_or_insert_with(|| {
-            let Source { path, range, .. } = &self.sources[self.source];
-            let skipped = range.as_ref().map_or(0, |range| range.start);
-            Windower::new(self.plan.cutting, self.source as u32, path.clone()).after(skipped)
+            let source = &self.sources[self.source];
+            Windower::new(self.plan.cutting, self.source as u32, source.path.clone())
+                .after(source.before())
         });
         file.push(parsed, &mut self.rows)?;
         self.plan_rows(planned);

@@ -26,7 +26,8 @@ use crate::input::discover::Source;
 use crate::input::stop::{StopFlag, StoppableFile};
 use crate::platform::{open, open_stdin};
 
-pub use bgzf::Blocks;
+use bgzf::BlockedPart;
+pub use bgzf::{Block, Blocks};
 use buffer::InputBuffer;
 use members::{Codec, Members};
 
@@ -125,16 +126,20 @@ impl Decoder {
     pub fn open(source: &Source, stop: &StopFlag) -> Result<Self> {
         let file = if source.path.as_os_str() == "-" { open_stdin() } else { open(&source.path) };
         let mut file = file.map_err(|error| Error::io(&source.path, error))?;
-        if let Some(range) = &source.range {
-            file.seek(SeekFrom::Start(range.start))
-                .map_err(|error| Error::io(&source.path, error))?;
-        }
-        let file = StoppableFile::new(file, stop.clone());
-        let inner: Box<dyn Read + Send> = match &source.range {
-            Some(range) => Box::new(file.take(range.end - range.start)),
-            None => Box::new(file),
+        let Some(range) = &source.range else {
+            let file = StoppableFile::new(file, stop.clone());
+            return Self::from_reader(source.path.clone(), Box::new(file));
         };
-        Self::from_reader(source.path.clone(), inner)
+        let part = match BlockedPart::of(&mut file, range) {
+            Ok(part) => part,
+            Err(error) => return Err(Error::io(&source.path, error)),
+        };
+        file.seek(SeekFrom::Start(part.whole.start))
+            .map_err(|error| Error::io(&source.path, error))?;
+        let length = part.whole.end - part.whole.start;
+        let whole = StoppableFile::new(file, stop.clone()).take(length);
+        let inner = Cursor::new(part.before).chain(whole).chain(Cursor::new(part.after));
+        Self::from_reader(source.path.clone(), Box::new(inner))
     }
 
     /// Decodes what `inner` yields; `path` is for messages.
@@ -281,11 +286,6 @@ impl Decoder {
         head.truncate(len);
         Ok(head)
     }
-}
-
-/// Whether a file that begins with `head` is not compressed.
-pub(super) fn is_plain(head: &[u8]) -> bool {
-    Format::detect(head) == Format::Plain
 }
 
 fn detect(input: &mut InputBuffer) -> io::Result<Format> {
