@@ -108,7 +108,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         text=True,
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": python}
         | {"OMP_NUM_THREADS": "1"},
-        timeout=300,
+        timeout=550,
     )
     assert result.returncode == 0, result.stderr
     return folder, json.loads((folder / "told.json").read_text())

@@ -1,6 +1,6 @@
 """Programs that some tests need: skipped without, and failing where they have to be there.
 
-`.ci/run` has an environment with the dependency groups ``tools`` and ``scale`` and runs the
+`.ci/run` adds the dependency groups ``tools`` and ``scale`` to the environment and runs the
 tests marked so in it, with KVAE_TEST_TOOLS=1: what is missing then is no reason to skip.
 """
 
