@@ -19,7 +19,7 @@ use short::ShortCounter;
 ///
 /// A byte wraps around at 256 occurrences, which is detected and costs a
 /// second pass. Longer sequences are likely to have such a k-mer.
-const NARROW_LENGTH: usize = 1 << 16;
+const NARROW_LENGTH: usize = if cfg!(fuzzing) { 1 << 10 } else { 1 << 16 };
 
 /// What is known of a sequence besides its k-mers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -16,7 +17,8 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from fault_driver import SCENARIOS, Featurize, Scenario, attempt
+from fault_driver import attempt
+from scenarios import SCENARIOS, Featurize, Merge, Scenario
 from sequences import fasta, listing, random_sequence, write
 
 
@@ -31,7 +33,13 @@ class FeaturizeMore(Featurize):
             write(folder / f"in/{i}.fa", fasta([(f"r{i}", random_sequence(250_000, i))]))
 
 
-SCENARIOS["featurize more"] = FeaturizeMore
+class MergeMore(Merge):
+    """The same, of shards that take longer."""
+
+    n_letters = 3_000_000
+
+
+SCENARIOS |= {"featurize more": FeaturizeMore, "merge more": MergeMore}
 
 
 def terminate(number: int, frame: object) -> NoReturn:
@@ -55,7 +63,7 @@ def child(scenario: Scenario, told: Path) -> int:
         code = getattr(interruption, "exit_code", 130)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 99
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - told
         print(f"Traceback: {error!r}", file=sys.stderr)
     finally:
         sys.stderr.flush()
@@ -92,7 +100,10 @@ def kill(name: str, folder: Path, number: int, times: int) -> None:
         remaining = [path for path in listing(folder) if path.endswith(".tmp")]
         line["remaining"] = remaining if name == "train" else []
         for path in left:
-            (folder / path).unlink(missing_ok=True)
+            if (folder / path).is_dir():
+                shutil.rmtree(folder / path)
+            else:
+                (folder / path).unlink(missing_ok=True)
         print(json.dumps(line), flush=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import stat
@@ -258,3 +260,45 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     with pytest.raises(KvaeError, match="cannot write to its folder"):
         atomic_folder(tmp_path / "missing" / "folder").__enter__()
+
+
+@pytest.mark.parametrize("failing", ["fsync", "exchange", "rename", "none"])
+def test_a_folder_is_replaced_or_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    target = tmp_path / "folder"
+    write(target / "a", b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    if failing == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    elif failing == "exchange":
+        monkeypatch.setattr("kvae.atomic.exchange", fail)
+    else:
+        # As where the file system cannot exchange them.
+        monkeypatch.setattr("kvae.atomic.exchange", lambda *_: False)
+        real = Path.rename
+
+        def rename(self: Path, to: Path) -> Path:
+            if failing == "rename" and to == target and self.name != target.name:
+                fail()
+            return real(self, to)
+
+        monkeypatch.setattr(Path, "rename", rename)
+    expectation: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if failing != "none":
+        expectation = pytest.raises(KvaeError, match=f"^{target}: cannot be written: input/output")
+    with expectation, atomic_folder(target) as temporary:
+        (temporary / "a").write_text("new")
+    assert listing(tmp_path) == {
+        "folder": None,
+        "folder/a": b"new" if failing == "none" else b"old",
+    }
+
+
+def test_what_else_fails_is_not_put_down_to_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"), atomic_folder(tmp_path / "folder"):
+        (tmp_path / "absent").read_bytes()
+    assert list(tmp_path.iterdir()) == []

@@ -186,23 +186,57 @@ def test_the_checksums_are_those_that_are_documented(stored: Path) -> None:
     assert content[end:footer] == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "output"),
+    [
+        ("encode --pretrained {path} -q -o latent.tsv", "latent.tsv"),
+        ("describe {path} --json", None),
+        ("train {path} -o run --epochs 1 --batch-size 16 --device cpu -t 1 -q", "run"),
+    ],
+    ids=["encode", "describe", "train"],
+)
 def test_commands_say_so_and_can_do_without(
     feature_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    line: str,
+    output: str | None,
 ) -> None:
-    content = feature_file.read_bytes()
-    values = FeatureStore(feature_file).batch(0)[30].tobytes()
-    path = flipped(content, 8 * content.index(values) + 8_000, tmp_path / "feats.arrow")
-    line = f"kvae encode --pretrained {path} -q -o {tmp_path / 'latent.tsv'}"
-    assert in_process.kvae(line, monkeypatch) == 1
+    path = full_of_flips(feature_file, tmp_path / "feats.arrow")
+    monkeypatch.chdir(tmp_path)
+    command = f"kvae {line.format(path=path)}"
+    assert in_process.kvae(command, monkeypatch) == 1
     message = capfd.readouterr().err
     assert message.startswith(f"kvae: error: {path}: record batch 0 is damaged")
     assert "--no-verify" in message
     assert message.count("\n") == 1
-    assert list(tmp_path.iterdir()) == [path]
-    assert in_process.kvae(f"{line} --no-verify", monkeypatch) == 0
-    assert len((tmp_path / "latent.tsv").read_text().splitlines()) == 72
+    assert not list(tmp_path.glob("**/*.tmp"))
+    if output == "run":
+        # What a run was made with is there; --force begins anew.
+        command += " --force"
+    else:
+        assert list(tmp_path.iterdir()) == [path]
+    assert in_process.kvae(f"{command} --no-verify", monkeypatch) == 0
+    assert output is None or (tmp_path / output).exists()
+
+
+def test_functions_say_so_and_can_do_without(feature_file: Path, tmp_path: Path) -> None:
+    path = full_of_flips(feature_file, tmp_path / "feats.arrow")
     refusal(path, kvae.describe)
     assert kvae.describe(path, verify=False).rows
+    options: dict[str, Any] = {"rows": 24, "vae_steps": 0, "seeds": 1, "threads": 1}
+    with pytest.raises(KvaeError, match=r"record batch 0 is damaged.*verify"):
+        kvae.evaluate("pretrained", path, device="cpu", **options)
+    kvae.evaluate("pretrained", path, device="cpu", verify=False, **options)
+
+
+def full_of_flips(features: Path, path: Path) -> Path:
+    """Copy a file with a bit flipped in each chunk of its first batch's rows."""
+    content = features.read_bytes()
+    rows = FeatureStore(features).batch(0)
+    start = content.index(rows[0].tobytes())
+    damaged = bytearray(content)
+    for at in range(start + 1_000, start + rows.nbytes, CHUNK):
+        damaged[at] ^= 1
+    return write(path, bytes(damaged))

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kvae.errors import KvaeError
-from kvae.system import sync, use_default_mode
+from kvae.errors import KvaeError, refused
+from kvae.system import exchange, sync, use_default_mode
 
 __all__ = ["atomic_folder", "atomic_output", "check_output"]
 
@@ -89,8 +89,7 @@ def atomic_output(
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) and error.filename in (None, name, str(target.parent)):
-            # Arrow words what the system says for programmers.
-            reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+            reason = refused(error) or " ".join(str(error).split())
             raise KvaeError(f"{path}: cannot be written: {reason}") from error
         raise
 
@@ -111,7 +110,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     KvaeError
-        If the folder around it cannot be written to.
+        If it, or the folder around it, cannot be written to.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -124,14 +123,39 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         for file in temporary.iterdir():
             sync(file)
         if target.exists():
-            # Two renames, so that the old folder is never half removed in its place.
-            old = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))
-            target.rename(old / target.name)
-            temporary.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
+            _replace_folder(temporary, target)
         else:
             temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        sync(target.parent)
+    except BaseException as error:
+        if isinstance(error, OSError) and _is_of(error, temporary):
+            reason = refused(error) or " ".join(str(error).split())
+            raise KvaeError(f"{path}: cannot be written: {reason}") from error
         raise
-    sync(target.parent)
+    finally:
+        # What is left of it: parts of the new folder, or the old one in its place.
+        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.exists():
+            # Something was refused, which may have been for once.
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_of(error: OSError, folder: Path) -> bool:
+    """Tell whether it was a temporary folder, or what is around it, that failed."""
+    where = error.filename
+    return where is None or where == str(folder.parent) or str(where).startswith(str(folder))
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """Move a folder to where there is one; the old one is at `new` or gone then."""
+    if exchange(new, target):
+        return
+    # Two renames, so that the old folder is never half removed in its place.
+    old = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))
+    try:
+        target.rename(old / target.name)
+        new.rename(target)
+    finally:
+        if not target.exists():
+            (old / target.name).rename(target)
+        shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,8 @@ attributes what it encodes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,7 +42,8 @@ class H5adFile:
 
     def __init__(self, path: Path) -> None:
         self._h5 = require("h5py", "anndata", "an .h5ad file")
-        self._file = self._h5.File(path, "w")
+        self._sink = _Sink(path)
+        self._file = self._h5.File(self._sink, "w")
         _encode(self._file, "anndata", "0.1.0")
         for name in _EMPTY:
             _encode(self._file.create_group(name), "dict", "0.1.0")
@@ -56,8 +58,13 @@ class H5adFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, and raise what the system refused at any time."""
+        try:
+            self._file.close()
+        finally:
+            self._sink.close()
+            if self._sink.error and (kind is None or issubclass(kind, Exception)):
+                raise self._sink.error
 
     def begin(self, name: str, width: int, dtype: Any) -> None:
         """Start a dense matrix of ``width`` columns, such as ``obsm/X_kvae``."""
@@ -69,6 +76,7 @@ class H5adFile:
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
         """Add rows to a dense matrix."""
+        self._sink.check()
         matrix = self._file[name]
         before = len(matrix)
         matrix.resize(before + len(rows), axis=0)
@@ -85,6 +93,7 @@ class H5adFile:
 
     def append_sparse(self, name: str, rows: NDArray[Any]) -> None:
         """Add rows, given dense, to a sparse matrix."""
+        self._sink.check()
         group = self._file[name]
         row, column = np.nonzero(rows)
         _extend(group["data"], rows[row, column])
@@ -140,6 +149,77 @@ class H5adFile:
         group.attrs["ordered"] = False
         _encode(group.create_dataset("codes", data=whole.indices.to_numpy()), "array", "0.2.0")
         self._strings(group, "categories", whole.dictionary.to_pylist())
+
+
+class _Sink:
+    """A file for HDF5 to write that keeps the first error of the system.
+
+    HDF5 writes some of what it has when objects are forgotten, where nobody can be told of
+    an error. Nothing fails here, then: the file is whole if there was no error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b")
+        self._position = self._end = 0
+        self.error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the error, if there was one."""
+        if self.error:
+            raise self.error
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place; a file that failed has one, too."""
+        self._position = offset + (0, self._position, self._end)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Tell the place."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what was written."""
+        self._try(lambda: self._file.seek(self._position))
+        self._try(lambda: self._file.readinto(buffer))
+        self._position += len(buffer)
+        return len(buffer)
+
+    def read(self, size: int) -> bytes:
+        """Read what was written."""
+        content = bytearray(size)
+        self.readinto(content)
+        return bytes(content)
+
+    def write(self, data: Any) -> int:
+        """Write all of it."""
+        self._try(lambda: self._file.seek(self._position))
+        self._try(lambda: self._file.write(data))
+        self._position += len(data)
+        self._end = max(self._end, self._position)
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """Cut the file, or make it longer."""
+        self._end = size
+        self._try(lambda: self._file.truncate(size))
+        return size
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self._try(self._file.flush)
+
+    def close(self) -> None:
+        """End."""
+        self.flush()
+        with suppress(OSError):
+            self._file.close()
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self.error is None:
+            try:
+                act()
+            except OSError as error:
+                self.error = error
 
 
 _FILTERS: dict[str, Any] = {

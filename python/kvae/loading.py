@@ -125,7 +125,7 @@ class BatchLoader:
                         return
                     self._source.rows(rows, out=slot.array[: len(rows) * rows_each])
                     ready.put(slot)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - handed on
                 # Whatever went wrong belongs to the consumer, not to this thread.
                 ready.put(error)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kvae.errors import KvaeError
+from kvae.errors import KvaeError, refused
 from kvae.layout import Layout
 from kvae.stored_rows import STORES, StoredRows
 from kvae.system import open_files, set_open_files
@@ -117,11 +117,7 @@ class MappedFile:
                 self.address: int = source.read_buffer(source.size()).address
         except OSError as error:
             # Arrow reports truncation as an operating system's error too.
-            reason = "is not a whole Arrow file: featurize again"
-            if error.errno:
-                reason = os.strerror(error.errno).lower()
-            elif "mapping" in str(error):
-                reason = "cannot be mapped into memory"
+            reason = refused(error) or "is not a whole Arrow file: featurize again"
             raise self._error(reason) from error
         except (pa.ArrowException, ValueError, SystemError) as error:
             # What Arrow raises for damaged metadata is not one family.

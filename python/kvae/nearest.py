@@ -6,7 +6,10 @@ saved and searched by usearch.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ _CHUNK = 20_000
 # all vectors keeps as many: 0.98 of the 16 nearest of 100,000 clustered vectors are found,
 # and 0.99 in twice the time. The queries of a saved index are few, and may take longer.
 _LINKS, _CANDIDATES, _CANDIDATES_OF_QUERIES = 16, 64, 192
+
+_NOT_WHOLE = "not all of it was taken: is the disk full?"
 
 
 def unit_rows(vectors: NDArray[Any]) -> NDArray[Any]:
@@ -108,12 +113,17 @@ class GraphIndex:
     def open(cls, path: Path, n_latent: int, threads: int | None = None) -> GraphIndex:
         """Map an index into memory that `save` wrote."""
         index = _empty(n_latent, _CANDIDATES_OF_QUERIES)
-        index.view(str(path))
+        with _system_errors():
+            index.view(str(path))
         return cls(index, threads)
 
     def save(self, path: Path) -> None:
         """Write the index to a file."""
-        self._index.save(str(path))
+        with _system_errors():
+            self._index.save(str(path))
+        # usearch does not ask whether what it buffered has arrived.
+        if path.stat().st_size != self._index.serialized_length:
+            raise OSError(_NOT_WHOLE)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -152,6 +162,20 @@ class GraphIndex:
             # Links lead nowhere else, which many equal vectors bring about.
             rows[few], cosines[few] = self._search(queries[few], n, exact=True)
         return rows, cosines
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """Make what usearch repeats of the system an error of the system."""
+    try:
+        yield
+    except RuntimeError as error:
+        for code in errno.errorcode:
+            if os.strerror(code) == str(error):
+                raise OSError(code, str(error)) from error
+        if "serialize into" in str(error):
+            raise OSError(_NOT_WHOLE) from error
+        raise
 
 
 def _empty(n_latent: int, candidates: int) -> Any:

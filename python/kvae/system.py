@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import io
 import os
 import sys
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = [
+    "exchange",
     "file_in_memory",
     "memory",
     "open_files",
@@ -56,6 +58,10 @@ if sys.platform == "win32":
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    def exchange(one: Path, other: Path) -> bool:
+        """Tell that two folders cannot be exchanged in one step."""
+        return False
 
     def use_default_mode(path: Path, mode: int) -> None:
         """Leave a temporary file as it is: who may read it is inherited from its folder."""
@@ -102,6 +108,20 @@ else:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    def exchange(one: Path, other: Path) -> bool:
+        """Exchange two folders in one step, if the system and the file system can."""
+        here, exchanging = -100, 2
+        try:
+            renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        except AttributeError:
+            return False
+        if renameat2(here, os.fsencode(one), here, os.fsencode(other), exchanging) == 0:
+            return True
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            return False
+        raise OSError(code, os.strerror(code), str(one))
 
     def use_default_mode(path: Path, mode: int) -> None:
         """Give a temporary file or folder the mode that any new one would have."""

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::simd::Backend;
 
 /// Text in a chunk, unless a single header or FASTQ record is longer.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = if cfg!(fuzzing) { 1 << 8 } else { 1 << 20 };
 
 /// The longest header line, or FASTQ record, that is believed to be one.
 const LONGEST: usize = 1 << 30;

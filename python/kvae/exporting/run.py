@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from kvae.atomic import check_output
-from kvae.errors import KvaeError
+from kvae.errors import KvaeError, refused
 from kvae.latents.schema import LATENT_FORMAT
 from kvae.progress import Progress
 from kvae.sequences import is_feature_file
@@ -143,7 +143,9 @@ def _latent_file(source: object) -> Path | None:
         with pa.memory_map(str(path)) as file:
             text = (pa.ipc.open_file(file).schema.metadata or {}).get(b"kvae", b"{}")
         content = json.loads(text)
-    except (pa.ArrowException, OSError, ValueError, SystemError):
+    except (pa.ArrowException, OSError, ValueError, SystemError) as error:
+        if reason := refused(error):
+            raise KvaeError(f"{path}: {reason}") from error
         # What is wrong is said by whoever opens it as features.
         return None
     is_latents = isinstance(content, dict) and content.get("format") == LATENT_FORMAT

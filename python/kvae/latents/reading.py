@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from kvae.errors import KvaeError
+from kvae.errors import KvaeError, refused
 from kvae.formats import by_suffix
 from kvae.h5ad import read_facts, read_frame
 from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
@@ -121,13 +121,15 @@ def read_latents(path: str | Path) -> Latents:
         with path.open("rb"):
             pass
     except OSError as error:
-        reason = (error.strerror or "cannot be read").lower()
-        raise KvaeError(f"{path}: {reason}: latents are made with kvae encode") from error
+        why = (error.strerror or "cannot be read").lower()
+        raise KvaeError(f"{path}: {why}: latents are made with kvae encode") from error
     try:
         latents = reader(path)
     except KvaeError:
         raise
     except _DAMAGE as error:
+        if reason := refused(error):
+            raise KvaeError(f"{path}: {reason}") from error
         raise KvaeError(f"{path}: is damaged, or no file of latents: encode again") from error
     _check(latents)
     return latents

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kvae.atomic import atomic_folder
-from kvae.errors import KvaeError
+from kvae.errors import KvaeError, refused
 from kvae.latents import Latents, latent_schema, read_latents
 from kvae.nearest import GraphIndex, Neighbours, nearest_of_all, unit_rows
 from kvae.progress import Progress
@@ -105,6 +105,8 @@ class LatentIndex:
                 self.rows = pa.ipc.open_file(source).read_all()
             self.rows.validate(full=True)
         except (pa.ArrowException, OSError, RuntimeError, ValueError) as error:
+            if reason := refused(error):
+                raise KvaeError(f"{self.path}: {reason}") from error
             raise KvaeError(f"{self.path}: is damaged: build the index again") from error
         if not len(self._graph) == len(self.rows) == facts["rows"]:
             raise KvaeError(f"{self.path}: holds parts of two indexes: build the index again")

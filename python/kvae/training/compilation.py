@@ -62,7 +62,7 @@ class CompiledLoss:
             torch.autograd.backward(self._compiled(*args).loss)
         except (KvaeError, torch.OutOfMemoryError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told in a warning
             # The compiler can fail in every way that a compiler, a linker and
             # Python can; none of them is a reason not to train.
             cause = getattr(error, "inner_exception", error)

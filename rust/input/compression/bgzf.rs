@@ -21,7 +21,7 @@ use crate::input::boundary::Place;
 use crate::input::text_buffer::TextBuffer;
 
 /// Text in a run of blocks.
-const RUN_TEXT: usize = 1 << 20;
+const RUN_TEXT: usize = if cfg!(fuzzing) { 1 << 10 } else { 1 << 20 };
 
 /// The most text in a block. Others are left to the decoder, which does not
 /// believe what a block states.

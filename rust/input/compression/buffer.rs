@@ -4,7 +4,9 @@ use std::io::{self, ErrorKind, Read};
 
 /// Bytes asked of the file at a time: large enough to make the calls cheap,
 /// small enough to stay in the second-level cache.
-const BUFFER_LEN: usize = 256 * 1024;
+///
+/// A block of BGZF has room in it.
+const BUFFER_LEN: usize = if cfg!(fuzzing) { 1 << 16 } else { 256 * 1024 };
 
 /// A reader with a buffer that is filled on request and can be bypassed.
 pub(super) struct InputBuffer {
