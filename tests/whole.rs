@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt64Type};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
 use arrow_ipc::reader::FileReader;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -206,20 +206,21 @@ fn what_cannot_be_merged_is_named() {
     fs::write(&text, "no Arrow file at all, but long enough to look for its end").unwrap();
     assert!(refused(&[(text, 0)]).contains("text.arrow: "));
     let missing = folder.path().join("missing.arrow");
-    assert!(refused(&[(missing, 0)]).contains("missing.arrow: no such file"));
+    assert!(refused(&[(missing, 0)]).contains("missing.arrow: "));
 
     let other = folder.path().join("other.arrow");
     run(&paths, &other, &Options { window: 200, ..options(Kept::Log) }).unwrap();
     let mixed = [parts[0].clone(), (other, 0)];
     assert!(refused(&mixed).contains("other.arrow: has rows of other options"));
 
+    let damaged = format!("{}: ", parts[1].0.display());
     let mut bytes = fs::read(&parts[1].0).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&parts[1].0, &bytes).unwrap();
-    assert!(refused(&parts).contains("1.arrow: "), "{}", refused(&parts));
+    assert!(refused(&parts).starts_with(&damaged), "{}", refused(&parts));
     fs::write(&parts[1].0, &bytes[..middle]).unwrap();
-    assert!(refused(&parts).contains("1.arrow: "), "{}", refused(&parts));
+    assert!(refused(&parts).starts_with(&damaged), "{}", refused(&parts));
 
     let stopped = merge(&parts[..1], &names, &out, &out, &mut |_| Err(Error::Interrupted));
     assert!(matches!(stopped, Err(Error::Interrupted)));
@@ -236,11 +237,11 @@ fn mistakes_are_one_line_or_left_out() {
     let bad = folder.path().join("bad.fa");
     fs::write(&bad, ">a\nACGT\nAC;GT\n").unwrap();
     let with_bad = [&paths[..], &[bad]].concat();
-    assert!(refusal(&with_bad, &out, &log).contains("bad.fa:3: "));
+    assert!(refusal(&with_bad, &out, &log).contains("bad.fa, line 3: "));
     let lenient = Options { skip_bad: true, ..log.clone() };
     let summary = run(&with_bad, &out, &lenient).unwrap();
     assert_eq!(summary.bad.len(), 1);
-    assert!(summary.bad[0].contains("bad.fa:3: "), "{:?}", summary.bad);
+    assert!(summary.bad[0].contains("bad.fa, line 3: "), "{:?}", summary.bad);
 
     let short = folder.path().join("short.fa");
     fs::write(&short, ">a\nACGTN\n").unwrap();

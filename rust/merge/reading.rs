@@ -40,11 +40,9 @@ pub(super) fn read_share(
     for (part, (path, _)) in parts.iter().enumerate() {
         let input = match Input::open(path) {
             Ok(input) => input,
-            // All readers see that, but only one has the next run.
+            // Whoever sees that tells: it may be the only one.
             Err(error) => {
-                if run % of == share {
-                    let _ = send.send(Err(error));
-                }
+                let _ = send.send(Err(error));
                 return;
             }
         };
