@@ -23,7 +23,7 @@ use flate2::read::MultiGzDecoder;
 use kvae::count::Counter;
 use kvae::features::RowBuilder;
 use kvae::featurize::{Kept, Options};
-use kvae::input::discover::discover;
+use kvae::input::discover::{Input, discover};
 use kvae::input::stop::StopFlag;
 use kvae::input::text::TextReader;
 use kvae::input::text_buffer::TextPool;
@@ -313,9 +313,10 @@ fn featurize(path: &Path, kept: Kept, threads: usize) {
         kept,
         sequence: true,
         skip_bad: false,
+        bad: None,
         shard: None,
         threads: NonZeroUsize::new(threads).expect("threads"),
     };
-    let input = [path.to_path_buf()];
+    let input = [Input::Path(path.to_path_buf())];
     kvae::featurize::featurize(&input, &out, &out, &options, &mut |_, _| Ok(())).expect("rows");
 }

@@ -1,11 +1,11 @@
 //! Sequence files to a feature file.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::arrow::{FeatureWriter, Settings};
 use crate::error::{Error, Result};
-use crate::input::discover::{Source, discover, list_named};
+use crate::input::discover::{Input, Source, discover_among, list_named};
 use crate::input::share::{Shard, share};
 use crate::layout::Layout;
 use crate::pipeline::{
@@ -40,6 +40,8 @@ pub struct Options {
     pub sequence: bool,
     /// Leave files with mistakes out.
     pub skip_bad: bool,
+    /// What is wrong with each of the files to read, where that is known already.
+    pub bad: Option<Vec<Option<String>>>,
     /// The share of the inputs to featurize, if not all.
     pub shard: Option<Shard>,
     /// Number of threads.
@@ -72,7 +74,7 @@ impl Sink for FeatureWriter {
 /// If an input is missing, damaged or no sequence file, no row is left,
 /// `target` is one of the inputs, or `out` cannot be written.
 pub fn featurize(
-    inputs: &[PathBuf],
+    inputs: &[Input],
     out: &Path,
     target: &Path,
     options: &Options,
@@ -83,25 +85,10 @@ pub fn featurize(
         return Err(Error::Argument(message.into()));
     }
     let mut warnings = Vec::new();
-    let sources = discover(inputs, &mut |warning| warnings.push(warning))?;
+    let sources = discover_among(inputs, &mut |warning| warnings.push(warning))?;
     refuse_target(inputs, &sources, target)?;
-    let sources = match options.shard {
-        Some(shard) => share(sources, shard, options.skip_bad)?.sources,
-        None => sources,
-    };
-
-    let plan = Plan {
-        cutting: Cutting { window: options.window, min_length: options.min_length },
-        content: Content {
-            layout: options.layout.clone(),
-            store: options.store(),
-            sequence: options.sequence,
-        },
-        threads: options.threads,
-        backend: Backend::active()?,
-        skip_bad: options.skip_bad,
-        may_be_empty: options.shard.is_some(),
-    };
+    let sources = share_of(sources, options)?;
+    let plan = plan(options, &sources)?;
     let settings =
         Settings { window: options.window, min_length: options.min_length, batch_rows: BATCH_ROWS };
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
@@ -115,12 +102,55 @@ pub fn featurize(
     Ok(summary)
 }
 
+/// What is wrong with each of the files that [`featurize`] would read.
+///
+/// # Errors
+/// If an input is missing, and what `watch` returns.
+pub fn find_bad(
+    inputs: &[Input],
+    options: &Options,
+    watch: &mut dyn FnMut(Progress, Option<u64>) -> Result<()>,
+) -> Result<Vec<Option<String>>> {
+    let sources = share_of(discover_among(inputs, &mut |_| ())?, options)?;
+    let plan = plan(options, &sources)?;
+    pipeline::find_bad(&sources, &plan, &mut |progress| watch(progress, None))
+}
+
+fn share_of(sources: Vec<Source>, options: &Options) -> Result<Vec<Source>> {
+    match options.shard {
+        Some(shard) => Ok(share(sources, shard, options.skip_bad)?.sources),
+        None => Ok(sources),
+    }
+}
+
+fn plan(options: &Options, sources: &[Source]) -> Result<Plan> {
+    if options.bad.as_ref().is_some_and(|bad| bad.len() != sources.len()) {
+        return Err(Error::Argument("the inputs have changed while they were read".into()));
+    }
+    Ok(Plan {
+        cutting: Cutting { window: options.window, min_length: options.min_length },
+        content: Content {
+            layout: options.layout.clone(),
+            store: options.store(),
+            sequence: options.sequence,
+        },
+        threads: options.threads,
+        backend: Backend::active()?,
+        skip_bad: options.skip_bad,
+        bad: options.bad.clone(),
+        may_be_empty: options.shard.is_some(),
+    })
+}
+
 /// Refuses to replace what is being read, lists of files included.
-fn refuse_target(inputs: &[PathBuf], sources: &[Source], target: &Path) -> Result<()> {
+fn refuse_target(inputs: &[Input], sources: &[Source], target: &Path) -> Result<()> {
     let Ok(target_file) = target.canonicalize() else {
         return Ok(());
     };
-    let lists = inputs.iter().filter_map(|input| list_named(input));
+    let lists = inputs.iter().filter_map(|input| match input {
+        Input::Path(path) => list_named(path),
+        Input::Found(_) => None,
+    });
     let mut read = lists.chain(sources.iter().map(|source| source.path.as_path()));
     match read.find(|path| path.canonicalize().is_ok_and(|file| file == target_file)) {
         Some(_) => Err(Error::input(target, "the output is one of the inputs: choose another -o")),

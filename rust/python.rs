@@ -24,7 +24,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::canonical::columns;
 use crate::error::Error;
 use crate::featurize::{Kept, Options};
-use crate::input::discover::discover;
+use crate::input::discover::{self, Input, Source, discover_among};
 use crate::input::share::{Shard, share};
 use crate::layout::Layout;
 use crate::memory;
@@ -199,6 +199,57 @@ fn featurize_sequences<'py>(
     matrix(&rows.into_pyarray(py), shape)
 }
 
+/// Who hears how far a run is; what is raised then ends it.
+struct Listener {
+    callback: Option<Py<PyAny>>,
+    raised: Option<PyErr>,
+}
+
+impl Listener {
+    fn new(callback: Option<Bound<'_, PyAny>>) -> Self {
+        Self { callback: callback.map(Bound::unbind), raised: None }
+    }
+
+    fn hear(&mut self, now: Progress, bytes: Option<u64>) -> Result<(), Error> {
+        let called = Python::attach(|py| {
+            py.check_signals()?;
+            if let Some(callback) = &self.callback {
+                callback.call1(py, (now.bytes_read, bytes, now.rows, now.letters))?;
+            }
+            Ok(())
+        });
+        called.map_err(|error| {
+            self.raised = Some(error);
+            Error::Interrupted
+        })
+    }
+
+    /// The result of the run, unless something was raised.
+    fn result<T>(self, result: Result<T, Error>) -> PyResult<T> {
+        match self.raised {
+            Some(raised) => Err(raised),
+            None => Ok(result?),
+        }
+    }
+}
+
+/// A path, or a file that was found: path, name, bytes, and whether it was in a folder.
+#[derive(FromPyObject)]
+enum Named {
+    Found((PathBuf, String, u64, bool)),
+    Path(PathBuf),
+}
+
+fn inputs_of(named: Vec<Named>) -> Vec<Input> {
+    let input = |named| match named {
+        Named::Path(path) => Input::Path(path),
+        Named::Found((path, name, size, found)) => {
+            Input::Found(Source { path, name, found, size: Some(size), range: None })
+        }
+    };
+    named.into_iter().map(input).collect()
+}
+
 fn gaps(
     starts: &PyReadonlyArray1<'_, u32>,
     lengths: &PyReadonlyArray1<'_, u32>,
@@ -238,9 +289,13 @@ fn unpack<'py>(
 
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
+#[pyo3(signature = (
+    inputs, out, target, ks, window, min_length, store, sequence, skip_bad, shard, threads,
+    progress, bad=None
+))]
 fn featurize<'py>(
     py: Python<'py>,
-    inputs: Vec<PathBuf>,
+    inputs: Vec<Named>,
     out: PathBuf,
     target: PathBuf,
     ks: Vec<i64>,
@@ -252,7 +307,9 @@ fn featurize<'py>(
     shard: Option<(i64, i64)>,
     threads: Option<i64>,
     progress: Option<Bound<'py, PyAny>>,
+    bad: Option<Vec<Option<String>>>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let inputs = inputs_of(inputs);
     let kept = match store {
         "log" => Kept::Log,
         "counts" => Kept::Counts,
@@ -269,31 +326,46 @@ fn featurize<'py>(
         kept,
         sequence,
         skip_bad,
+        bad,
         shard: shard.map(|(index, count)| shard_of(index, count)).transpose()?,
         threads: threads_or_all(threads)?,
     };
-    let progress = progress.map(Bound::unbind);
-    let mut raised = None;
-    let mut watch = |now: Progress, bytes| {
-        let called = Python::attach(|py| {
-            py.check_signals()?;
-            if let Some(callback) = &progress {
-                callback.call1(py, (now.bytes_read, bytes, now.rows, now.letters))?;
-            }
-            Ok(())
-        });
-        called.map_err(|error| {
-            raised = Some(error);
-            Error::Interrupted
-        })
+    let mut listener = Listener::new(progress);
+    let result = py.detach(|| {
+        let mut watch = |now, bytes| listener.hear(now, bytes);
+        crate::featurize::featurize(&inputs, &out, &target, &options, &mut watch)
+    });
+    describe(py, &listener.result(result)?)
+}
+
+/// Reads files to their ends, and says what is wrong with each.
+#[pyfunction]
+fn find_bad(
+    py: Python<'_>,
+    inputs: Vec<Named>,
+    window: i64,
+    min_length: i64,
+    shard: Option<(i64, i64)>,
+    threads: Option<i64>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<Vec<Option<String>>> {
+    let inputs = inputs_of(inputs);
+    let options = Options {
+        layout: Layout::default(),
+        window: natural("window", window)?,
+        min_length: natural("min_length", min_length)? as u64,
+        kept: Kept::Log,
+        sequence: false,
+        skip_bad: true,
+        bad: None,
+        shard: shard.map(|(index, count)| shard_of(index, count)).transpose()?,
+        threads: threads_or_all(threads)?,
     };
-    let result =
-        py.detach(|| crate::featurize::featurize(&inputs, &out, &target, &options, &mut watch));
-    match (result, raised) {
-        (_, Some(raised)) => Err(raised),
-        (Err(error), None) => Err(error.into()),
-        (Ok(summary), None) => describe(py, &summary),
-    }
+    let mut listener = Listener::new(progress);
+    let result = py.detach(|| {
+        crate::featurize::find_bad(&inputs, &options, &mut |now, bytes| listener.hear(now, bytes))
+    });
+    listener.result(result)
 }
 
 /// A shard that is counted from 1.
@@ -304,19 +376,26 @@ fn shard_of(index: i64, count: i64) -> PyResult<Shard> {
     Err(KvaeError::new_err(format!("shard {index}/{count}: shards of {count} are 1 to {count}")))
 }
 
+/// Which files of a folder are to be read, by their names.
+#[pyfunction]
+fn choose_named(folder: PathBuf, names: Vec<String>) -> PyResult<Vec<bool>> {
+    Ok(discover::choose_named(&folder, &names)?)
+}
+
 /// Which inputs a shard reads.
 #[pyfunction]
 fn shard_inputs(
     py: Python<'_>,
-    inputs: Vec<PathBuf>,
+    inputs: Vec<Named>,
     index: i64,
     count: i64,
     whole: bool,
 ) -> PyResult<Bound<'_, PyDict>> {
     let which = shard_of(index, count)?;
+    let inputs = inputs_of(inputs);
     let found = py.detach(|| {
         // Whoever reads them hears the warnings.
-        let sources = discover(&inputs, &mut |_| ())?;
+        let sources = discover_among(&inputs, &mut |_| ())?;
         share(sources, which, whole)
     })?;
     let dict = PyDict::new(py);
@@ -403,6 +482,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(featurize_sequences, module)?)?;
     module.add_function(wrap_pyfunction!(unpack, module)?)?;
     module.add_function(wrap_pyfunction!(featurize, module)?)?;
+    module.add_function(wrap_pyfunction!(choose_named, module)?)?;
+    module.add_function(wrap_pyfunction!(find_bad, module)?)?;
     module.add_function(wrap_pyfunction!(shard_inputs, module)?)?;
     module.add_function(wrap_pyfunction!(merge, module)?)?;
     module.add_class::<row_file::PyRowFile>()

@@ -12,9 +12,11 @@ __all__ = [
     "__version__",
     "available_threads",
     "backend",
+    "choose_named",
     "count_kmers",
     "featurize",
     "featurize_sequences",
+    "find_bad",
     "kmers",
     "layout",
     "merge",
@@ -23,6 +25,9 @@ __all__ = [
 ]
 
 __version__: str
+
+# A path, or a file that was found: path, name, bytes, and whether it was in a folder.
+_Input = str | PathLike[str] | tuple[str | PathLike[str], str, int, bool]
 
 class _Summary(TypedDict):
     records: int
@@ -102,7 +107,7 @@ def unpack(
     gap_offsets: NDArray[np.int32],
 ) -> list[bytes]: ...
 def featurize(
-    inputs: Sequence[str | PathLike[str]],
+    inputs: Sequence[_Input],
     out: str | PathLike[str],
     target: str | PathLike[str],
     ks: Sequence[int],
@@ -114,10 +119,18 @@ def featurize(
     shard: tuple[int, int] | None,
     threads: int | None,
     progress: Callable[[int, int | None, int, int], object] | None,
+    bad: Sequence[str | None] | None = None,
 ) -> _Summary: ...
-def shard_inputs(
-    inputs: Sequence[str | PathLike[str]], index: int, count: int, whole: bool
-) -> _Share: ...
+def find_bad(
+    inputs: Sequence[_Input],
+    window: int,
+    min_length: int,
+    shard: tuple[int, int] | None,
+    threads: int | None,
+    progress: Callable[[int, int | None, int, int], object] | None,
+) -> list[str | None]: ...
+def choose_named(folder: str | PathLike[str], names: Sequence[str]) -> list[bool]: ...
+def shard_inputs(inputs: Sequence[_Input], index: int, count: int, whole: bool) -> _Share: ...
 def merge(
     parts: Sequence[tuple[str | PathLike[str], int]],
     sources: Sequence[str],

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kvae.errors import KvaeError, refused
+from kvae.remote.uris import RemotePath, as_path
 from kvae.system import exchange, sync, use_default_mode
 
 __all__ = ["atomic_folder", "atomic_output", "check_output"]
@@ -23,15 +24,20 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     -------
     Path
         `path`, with links resolved, so that a linked file is replaced and not
-        the link.
+        the link. For a URI a path that names it in messages.
 
     Raises
     ------
     KvaeError
         If the folder is missing, `path` is a folder or a device, or there is a
-        file already and `force` is false.
+        file already and `force` is false. Of a URI, also if it cannot be looked up.
     """
-    given = Path(path)
+    given = as_path(path)
+    if isinstance(given, RemotePath):
+        from kvae.remote.writing import check_remote_output
+
+        check_remote_output(given.uri, force=force)
+        return given
     target = Path(os.path.realpath(given))
     if not target.parent.is_dir():
         raise KvaeError(f"{given}: the folder {target.parent} does not exist: create it first")
@@ -60,6 +66,9 @@ def atomic_output(
     exception; the temporary file is removed if it does not. Its name begins with
     ``prefix``.
 
+    A URI has a file for temporary files, which is stored at the end and visible there
+    when it is whole.
+
     Yields
     ------
     Path
@@ -70,7 +79,14 @@ def atomic_output(
     KvaeError
         As `check_output` does, or if the folder or the file cannot be written to.
     """
+    if isinstance(remote := as_path(path), RemotePath):
+        from kvae.remote.writing import remote_output
+
+        with remote_output(remote.uri, force=force) as temporary:
+            yield temporary
+        return
     target = check_output(path, force=force)
+    path = as_path(path)
     try:
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
     except OSError as error:
@@ -112,6 +128,11 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     KvaeError
         If it, or the folder around it, cannot be written to.
     """
+    if isinstance(as_path(path), RemotePath):
+        raise KvaeError(
+            f"{as_path(path)}: a folder is written to a file system of this machine only:"
+            " write it there, and copy it"
+        )
     target = Path(os.path.realpath(path))
     try:
         temporary = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))

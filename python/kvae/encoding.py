@@ -26,6 +26,7 @@ from kvae.model import KmerVAE
 from kvae.model.files import check_layout, model_fingerprint, read_model_config
 from kvae.pretrained import run_or_pretrained
 from kvae.progress import Progress
+from kvae.remote.uris import RemotePath, as_path
 from kvae.row_sources import Features, RowSource, describe_row, open_rows
 from kvae.run_folder import RunFolder
 
@@ -62,6 +63,7 @@ def encode(
     device: str = ...,
     threads: int | None = ...,
     verify: bool = ...,
+    cache: str | Path | None = ...,
     force: bool = ...,
     progress: Progress | None = ...,
 ) -> Matrix: ...
@@ -78,6 +80,7 @@ def encode(
     device: str = ...,
     threads: int | None = ...,
     verify: bool = ...,
+    cache: str | Path | None = ...,
     force: bool = ...,
     progress: Progress | None = ...,
 ) -> tuple[Matrix, Matrix]: ...
@@ -94,6 +97,7 @@ def encode(
     device: str = ...,
     threads: int | None = ...,
     verify: bool = ...,
+    cache: str | Path | None = ...,
     force: bool = ...,
     progress: Progress | None = ...,
 ) -> Encoded: ...
@@ -109,6 +113,7 @@ def encode(
     device: str = "auto",
     threads: int | None = None,
     verify: bool = True,
+    cache: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Matrix | tuple[Matrix, Matrix] | Encoded:
@@ -120,11 +125,12 @@ def encode(
         A run folder, a ``model.safetensors``, ``"pretrained"`` for the model that
         comes with the package, or a model.
     features
-        A feature file; sequence files and folders, which are cut as those of the
+        A feature file, or its shards; sequence files and folders, which are cut as those of the
         run were, and whose rows are computed without being stored; an object with
-        rows such as a `kvae.FeatureStore`; or an array of rows.
+        rows such as a `kvae.FeatureStore`; or an array of rows. Files and folders may be
+        URIs, such as ``s3://bucket/feats.arrow``.
     output
-        File to write: ``.arrow``, ``.parquet``, ``.npz``, ``.h5ad``, ``.tsv`` or
+        File to write, or its URI: ``.arrow``, ``.parquet``, ``.npz``, ``.h5ad``, ``.tsv`` or
         ``.tsv.gz``.
         It holds ``id``, ``source``, ``start``, ``end``, ``length`` and ``latent``
         of every row, in the order of the features. Memory stays bounded.
@@ -139,6 +145,8 @@ def encode(
         CPU threads, all that are available where omitted.
     verify
         Hold what is read of a feature file against its checksums.
+    cache
+        Folder for copies of remote feature files; see `kvae.FeatureStore`.
     force
         Replace an existing output.
     progress
@@ -163,7 +171,13 @@ def encode(
     if output is not None:
         check_output(output, force=force)
     model, source = open_model_and_rows(
-        run, features, device=device, threads=threads, verify=verify, progress=progress
+        run,
+        features,
+        device=device,
+        threads=threads,
+        verify=verify,
+        cache=cache,
+        progress=progress,
     )
     LOGGER.info(
         "encoding %d rows of %s with a model of %d parameters, layout %s, on %s, %d rows at a time",
@@ -174,7 +188,7 @@ def encode(
         batches = _posteriors(model, source, batch_size, progress)
         if output is not None:
             name = "model" if isinstance(run, KmerVAE) else Path(run).resolve().name
-            return _write(model, source, batches, name, Path(output), with_logvar, force)
+            return _write(model, source, batches, name, as_path(output), with_logvar, force)
         shape = (len(source), model.config.n_latent)
         mean, log_var = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for rows, mean_BL, log_var_BL in batches:
@@ -189,6 +203,7 @@ def open_model_and_rows(
     device: str,
     threads: int | None,
     verify: bool = True,
+    cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[KmerVAE, RowSource]:
     """Open rows that fit a model, and the model, on the device that computes.
@@ -197,7 +212,13 @@ def open_model_and_rows(
     """
     if isinstance(run, KmerVAE):
         source = open_rows(
-            features, k=run.layout.ks, threads=threads, layout=run.layout, verify=verify
+            features,
+            k=run.layout.ks,
+            threads=threads,
+            layout=run.layout,
+            verify=verify,
+            cache=cache,
+            progress=progress,
         )
         check_layout(run.layout.fingerprint, source.layout, str(source.path))
         return (run if device == "auto" else run.to(resolve_device(device))), source
@@ -205,7 +226,13 @@ def open_model_and_rows(
     folder = RunFolder(run_or_pretrained(run))
     k, cutting = _kind_of_rows(folder)
     source = open_rows(
-        features, k=k, cutting=cutting, threads=threads, verify=verify, progress=progress
+        features,
+        k=k,
+        cutting=cutting,
+        threads=threads,
+        verify=verify,
+        cache=cache,
+        progress=progress,
     )
     return folder.load_model(source.layout).to(torch_device), source
 
@@ -283,7 +310,10 @@ def _write(
     force: bool,
 ) -> Encoded:
     open_writer = latent_format(output)
-    if output.exists() and Path(source.path).exists() and output.samefile(source.path):
+    is_input = isinstance(output, RemotePath) and str(output) == str(source.path)
+    if is_input or (
+        output.exists() and Path(source.path).exists() and output.samefile(source.path)
+    ):
         raise KvaeError(f"{output} is the input: give another -o")
     facts = {
         "model": model_fingerprint(model),

@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kvae import _core
 from kvae.atomic import atomic_output
 from kvae.logs import describe_inputs
+from kvae.remote import featurize_files
+from kvae.remote.uris import as_path, local_path
 
 # Loading numpy takes longer than featurizing many a genome.
 if TYPE_CHECKING:
@@ -177,9 +178,10 @@ def featurize(
     ----------
     inputs
         FASTA or FASTQ files, compressed or not, folders, ``@lists`` of paths, or
-        ``-`` for standard input.
+        ``-`` for standard input. Files and folders may be URIs, such as
+        ``s3://bucket/genomes/``.
     output
-        The file to write. It appears when all rows are in it, or not at all. With
+        The file to write, or its URI. It appears when all rows are in it, or not at all. With
         ``shard`` the folder that shards go to, ``feats`` where omitted.
     k
         The k-mer blocks of a row.
@@ -214,14 +216,15 @@ def featurize(
         If an input is missing, damaged or no sequence file, if no row is left,
         or if `output` cannot be written.
     """
-    paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    paths = [local_path(path) for path in given]
     if shard is not None:
         from kvae.sharding import featurize_shard
         from kvae.shards import ShardName
 
         return featurize_shard(
             paths,
-            Path("feats" if os.fspath(output) == "feats.arrow" else output),
+            as_path("feats" if os.fspath(output) == "feats.arrow" else output),
             ShardName.of(shard),
             k=k,
             window=window,
@@ -238,13 +241,13 @@ def featurize(
         LOGGER.info("input: %s", line)
     LOGGER.info(
         "featurizing to %s: k %s, window %d, min_length %d, store %s, sequence %s, threads %s",
-        *(output, list(k), window, min_length, store, sequence, threads or "all"),
+        *(as_path(output), list(k), window, min_length, store, sequence, threads or "all"),
     )
     with atomic_output(output, force=force) as temporary:
-        summary = _core.featurize(
+        summary = featurize_files(
             paths,
             temporary,
-            output,
+            as_path(output),
             list(k),
             window,
             min_length,

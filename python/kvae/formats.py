@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kvae.errors import KvaeError
+from kvae.remote.uris import as_path, name_of
 
 __all__ = ["TextTable", "by_suffix", "text_sink"]
 
@@ -36,9 +37,11 @@ def by_suffix(path: str | Path, formats: Mapping[str, T], also: str = "") -> T:
         For a suffix that stands for no format.
     """
     for suffix, found in formats.items():
-        if Path(path).name.lower().endswith(suffix):
+        if name_of(path).lower().endswith(suffix):
             return found
-    raise KvaeError(f"{path}: unknown format, the name must end in {', '.join(formats)}{also}")
+    raise KvaeError(
+        f"{as_path(path)}: unknown format, the name must end in {', '.join(formats)}{also}"
+    )
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kvae.errors import KvaeError
+from kvae.remote.uris import as_uri, shown
 from kvae.system import peak_memory
 
 __all__ = ["LOGGER", "WarningHandler", "describe_inputs", "logged", "one_line"]
@@ -180,7 +181,7 @@ def _log_surroundings() -> None:
 
     packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     LOGGER.info("kvae %s, Python %s, %s", __version__, platform.python_version(), packages)
-    LOGGER.info("command: %s", shlex.join(sys.argv))
+    LOGGER.info("command: %s", shlex.join(map(shown, sys.argv)))
     LOGGER.info("folder: %s", Path.cwd())
     machine = (platform.platform(), os.cpu_count(), _core.available_threads(), _simd())
     LOGGER.info("%s, %s CPUs of which %d may be used, instructions: %s", *machine)
@@ -214,6 +215,9 @@ def describe_inputs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     """Say what each input is and how large, without opening it."""
     for path in paths:
         name = os.fspath(path)
+        if as_uri(name.removeprefix("@")) is not None:
+            yield shown(name)
+            continue
         if name == "-":
             yield "standard input"
             continue

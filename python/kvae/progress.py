@@ -15,6 +15,9 @@ class Progress:
     def reading(self, read: int, total: int | None, rows: int) -> None:
         """Learn that sequences are being read: bytes, of how many if known, and rows so far."""
 
+    def fetching(self, name: str, done: int, total: int) -> None:
+        """Learn that a remote file is being fetched: bytes, of how many."""
+
     def begin(self, label: str, rows: int) -> None:
         """Learn that a pass over ``rows`` rows begins."""
 

@@ -16,6 +16,7 @@ from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
 from kvae.layout import Layout
 from kvae.progress import Progress
+from kvae.remote.uris import RemotePath, as_path
 from kvae.resampling import open_resampled
 from kvae.sequences import is_feature_file, open_sequences
 from kvae.store import FeatureStore
@@ -83,14 +84,20 @@ def describe_row(source: RowSource, row: int) -> str:
 def input_files(features: Features) -> list[Path]:
     """Files and folders that rows come from, as far as they can be opened again."""
     if isinstance(features, str | Path):
-        found = [Path(features)]
+        found = [as_path(features)]
     elif isinstance(features, Sequence):
-        found = [Path(path) for path in features]
+        found = [as_path(path) for path in features]
     else:
         # Of rows in memory, the path says what they are called, not what they are.
-        path = Path(str(getattr(features, "path", "array")))
-        found = [path] if path.exists() and is_feature_file(path) else []
-    return found if all(path.is_file() or path.is_dir() for path in found) else []
+        path = getattr(features, "path", "array")
+        path = path if isinstance(path, RemotePath) else Path(str(path))
+        found = [path] if _is_there(path) and is_feature_file(path) else []
+    return found if all(map(_is_there, found)) else []
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file or folder can be opened again; of a remote one that is taken for granted."""
+    return isinstance(path, RemotePath) or path.is_file() or path.is_dir()
 
 
 def _is_tensor(features: object) -> TypeIs[Tensor]:
@@ -103,7 +110,7 @@ def _are_features(paths: Sequence[str | Path]) -> bool:
     """Whether these are a feature file, or shards of one."""
     if len(paths) == 1:
         return is_feature_file(paths[0])
-    return bool(paths) and all(Path(path).exists() and is_feature_file(path) for path in paths)
+    return bool(paths) and all(_is_there(as_path(path)) and is_feature_file(path) for path in paths)
 
 
 def open_rows(
@@ -115,6 +122,7 @@ def open_rows(
     threads: int | None = None,
     layout: Layout | None = None,
     verify: bool = True,
+    cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> RowSource:
     """Open what rows come from; an object with rows is returned as it is.
@@ -136,6 +144,8 @@ def open_rows(
         Of the rows of an array, that with the blocks ``k`` where omitted.
     verify
         Hold what is read of a feature file against its checksums.
+    cache
+        Folder for copies of remote feature files; see `kvae.FeatureStore`.
     progress
         Told how far sequences are read.
 
@@ -160,11 +170,11 @@ def open_rows(
     if _are_features(paths):
         if cutting.resample:
             raise KvaeError(
-                f"{paths[0]}: windows are drawn from sequences, and a feature file holds rows: "
-                "give sequence files, or leave --resample out"
+                f"{as_path(paths[0])}: windows are drawn from sequences, and a feature file holds "
+                "rows: give sequence files, or leave --resample out"
             )
         store = paths[0] if len(paths) == 1 else paths
-        return FeatureStore(store, threads=threads, verify=verify)
+        return FeatureStore(store, threads=threads, verify=verify, cache=cache, progress=progress)
     window, min_length = cutting.window, cutting.min_length
     listener = progress or Progress()
 

@@ -25,6 +25,7 @@ import torch
 from kvae.atomic import atomic_output
 from kvae.config import RunConfig, parse_config
 from kvae.errors import KvaeError
+from kvae.remote.uris import RemotePath, as_path, shown
 
 if TYPE_CHECKING:
     from kvae.layout import Layout
@@ -68,6 +69,11 @@ class RunFolder:
             Where the path is a file, the folder around it is missing, a run is
             there already (unless ``force``), or something that is no run.
         """
+        if isinstance(remote := as_path(self.path), RemotePath):
+            raise KvaeError(
+                f"{remote}: a run is written while it trains, to a folder of this machine:"
+                " give one with -o, and copy it when it is done"
+            )
         if not self.path.parent.is_dir():
             raise KvaeError(f"{self.path.parent}: no such folder")
         if not self.path.exists():
@@ -186,10 +192,7 @@ class RunFolder:
         self.write_json(
             "data.json",
             {
-                "inputs": [
-                    {"path": str(path), "from_run": os.path.relpath(path, here)}
-                    for path in (Path(os.path.realpath(given)) for given in inputs)
-                ],
+                "inputs": [_place_of(path, here) for path in inputs],
                 "rows": rows,
                 "sources": sources,
                 "bases": bases,
@@ -239,7 +242,7 @@ class RunFolder:
             "environment.json",
             {
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "command": sys.argv,
+                "command": [shown(argument) for argument in sys.argv],
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "packages": {package: _version(package) for package in _PACKAGES},
@@ -250,6 +253,14 @@ class RunFolder:
                 "processes": processes,
             },
         )
+
+
+def _place_of(path: Path, folder: str) -> dict[str, str]:
+    """Where an input is, whole and from a folder; a remote one is at the same place from all."""
+    if isinstance(path, RemotePath):
+        return {"path": str(path), "from_run": str(path)}
+    whole = os.path.realpath(path)
+    return {"path": whole, "from_run": os.path.relpath(whole, folder)}
 
 
 def _version(package: str) -> str | None:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kvae import _core
 from kvae.errors import KvaeError
 from kvae.featurizing import (
     DEFAULT_KS,
@@ -24,6 +23,8 @@ from kvae.featurizing import (
     Progress,
 )
 from kvae.logs import describe_inputs
+from kvae.remote import featurize_files
+from kvae.remote.uris import as_path, as_uri, has_uris, local_path
 from kvae.shards import has_shards
 from kvae.store import FeatureStore
 from kvae.system import file_in_memory
@@ -43,8 +44,13 @@ def is_feature_file(path: str | os.PathLike[str]) -> bool:
     Raises
     ------
     KvaeError
-        If there is a file, and it cannot be read.
+        If there is a file, and it cannot be read; or nothing where a URI leads.
     """
+    if has_uris([path]) and (uri := as_uri(path)) is not None:
+        from kvae.remote.caching import holds_features
+
+        return holds_features(uri)
+    path = local_path(path)
     if not Path(path).exists():
         return os.fspath(path)[:1] not in ("-", "@")
     if Path(path).is_dir():
@@ -93,16 +99,17 @@ def open_sequences(
     >>> kvae.encode("run", rows).shape  # doctest: +SKIP
     (89604, 512)
     """
-    paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    paths = [local_path(path) for path in given]
     with file_in_memory() as path:
         for line in describe_inputs(paths):
             LOGGER.info("input: %s", line)
         start = time.perf_counter()
-        summary = _core.featurize(
+        summary = featurize_files(
             paths,
             path,
             path,
-            list(k),
+            k,
             window,
             min_length,
             "packed",
@@ -113,7 +120,7 @@ def open_sequences(
             progress,
         )
         _tell(FeaturizeResult(**summary, seconds=time.perf_counter() - start))
-        name = paths[0] if paths else None
+        name = as_path(paths[0]) if paths else None
         # Nothing happens to what no disk has held.
         return FeatureStore(path, name=name, threads=threads, verify=False)
 

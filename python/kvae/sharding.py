@@ -14,10 +14,13 @@ from kvae.atomic import atomic_output
 from kvae.errors import KvaeError
 from kvae.featurizing import FeaturizeResult, Progress
 from kvae.layout import Layout
+from kvae.remote import featurize_files, share_of_inputs
+from kvae.remote.uris import RemotePath
 from kvae.shards import (
     MANIFEST_FORMAT,
     ShardName,
     file_checksum,
+    parse_manifest,
     read_manifest,
     write_manifest,
 )
@@ -55,9 +58,10 @@ def featurize_shard(
         made of other inputs or by other options, unless ``force`` is given.
     """
     start = time.perf_counter()
-    _make_folder(folder)
+    if not isinstance(folder, RemotePath):
+        _make_folder(folder)
     output, manifest_path = (folder / f"{shard.stem}{suffix}" for suffix in (".arrow", ".json"))
-    share = _core.shard_inputs(paths, shard.index, shard.count, skip_bad)
+    share = share_of_inputs(paths, shard.index, shard.count, skip_bad)
     request = {
         "format": MANIFEST_FORMAT,
         "kvae": _core.__version__,
@@ -81,25 +85,28 @@ def featurize_shard(
             {
                 "name": name,
                 "bytes": size,
-                "modified": os.stat(path).st_mtime_ns,
+                "modified": modified,
                 "from": begin,
                 "to": end,
             }
-            for name, path, size, begin, end in share["files"]
+            for (name, _, size, begin, end), modified in zip(
+                share["files"], share["modified"], strict=True
+            )
         ],
     }
-    if manifest_path.exists() and not force:
-        done = _done(output, manifest_path, request)
+    if not force and (found := _manifest(manifest_path)) is not None:
+        done = _done(output, manifest_path, found, request)
         if done is not None:
             return _result(done, time.perf_counter() - start, repeated=True)
     prefix = f".{shard.stem}."
-    _remove_leftovers(folder, prefix)
+    if not isinstance(folder, RemotePath):
+        _remove_leftovers(folder, prefix)
     with atomic_output(output, force=True, prefix=prefix) as temporary:
-        summary: Mapping[str, Any] = _core.featurize(
+        summary: Mapping[str, Any] = featurize_files(
             paths,
             temporary,
             output,
-            list(k),
+            k,
             window,
             min_length,
             store,
@@ -109,12 +116,12 @@ def featurize_shard(
             threads,
             progress,
         )
-    manifest = {
-        **request,
-        **{name: summary[name] for name in _RESULTS},
-        "bytes": output.stat().st_size,
-        "checksum": file_checksum(output),
-    }
+        manifest = {
+            **request,
+            **{name: summary[name] for name in _RESULTS},
+            "bytes": temporary.stat().st_size,
+            "checksum": file_checksum(temporary),
+        }
     write_manifest(manifest_path, manifest)
     return _result(manifest, time.perf_counter() - start)
 
@@ -138,7 +145,21 @@ def _remove_leftovers(folder: Path, prefix: str) -> None:
                 path.unlink()
 
 
-def _done(output: Path, path: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """Read the manifest of a shard, None where there is none."""
+    if isinstance(path, RemotePath):
+        from kvae.remote.places import open_place
+
+        file = open_place(path.uri).file()
+        if file is None:
+            return None
+        return parse_manifest(file.place.read_bytes().decode("utf-8", "replace"), path)
+    return read_manifest(path) if path.exists() else None
+
+
+def _done(
+    output: Path, path: Path, found: dict[str, Any], request: dict[str, Any]
+) -> dict[str, Any] | None:
     """Return the manifest of a shard that is there; None if only its manifest is.
 
     Raises
@@ -146,7 +167,6 @@ def _done(output: Path, path: Path, request: dict[str, Any]) -> dict[str, Any] |
     KvaeError
         If it is a shard of something else.
     """
-    found = read_manifest(path)
     again = "give --force to make it again, or another -o"
     for key, wanted in request.items():
         if found.get(key) == wanted:
@@ -158,12 +178,27 @@ def _done(output: Path, path: Path, request: dict[str, Any]) -> dict[str, Any] |
         if key in ("inputs", "first_input", "last_input"):
             raise KvaeError(f"{path}: is of other inputs: {again}")
         raise KvaeError(f"{path}: was made with {key} {found[key]}, not {wanted}: {again}")
-    if not output.exists():
+    if isinstance(output, RemotePath):
+        from kvae.remote.places import open_place
+
+        file = open_place(output.uri).file()
+        if file is None:
+            return None
+        # Its checksums are verified by whoever fetches it.
+        whole = file.size == found["bytes"]
+    elif not output.exists():
         return None
-    whole = output.stat().st_size == found["bytes"] and file_checksum(output) == found["checksum"]
+    else:
+        whole = _is_whole(output, found)
     if not whole:
         raise KvaeError(f"{output}: is not the file that its manifest describes: {again}")
     return found
+
+
+def _is_whole(output: Path, found: Mapping[str, Any]) -> bool:
+    return bool(
+        output.stat().st_size == found["bytes"] and file_checksum(output) == found["checksum"]
+    )
 
 
 def _result(manifest: dict[str, Any], seconds: float, *, repeated: bool = False) -> FeaturizeResult:

@@ -157,9 +157,24 @@ def read_manifest(path: Path) -> dict[str, Any]:
         If it cannot be read, or is none.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise KvaeError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
+    except ValueError as error:
+        raise KvaeError(f"{path}: is no manifest of a shard: featurize it again") from error
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: str, path: Path) -> dict[str, Any]:
+    """Read the text of a manifest.
+
+    Raises
+    ------
+    KvaeError
+        If it is none; ``path`` is what it calls it.
+    """
+    try:
+        found = json.loads(text)
     except ValueError as error:
         raise KvaeError(f"{path}: is no manifest of a shard: featurize it again") from error
     if not isinstance(found, dict) or "shard" not in found:
@@ -180,6 +195,11 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     with atomic_output(path, force=True) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def is_shard_file(name: str) -> bool:
+    """Whether a file is named as a shard, or the manifest of one."""
+    return _NAME.fullmatch(name) is not None
 
 
 def has_shards(folder: str | os.PathLike[str]) -> bool:

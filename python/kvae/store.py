@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,9 @@ from kvae import _core
 from kvae.errors import KvaeError
 from kvae.gathering import GATHERERS, Gatherer, PackedGatherer
 from kvae.mapped_file import MappedFile, allow_open_files, check_readable
+from kvae.progress import Progress
+from kvae.remote import local_files, told_of
+from kvae.remote.uris import as_path
 from kvae.shards import ShardSet, find_shards, has_shards
 from kvae.stored_rows import matrix, sequences
 
@@ -35,7 +37,8 @@ class FeatureStore:
     ----------
     path
         A file that `kvae.featurize` wrote; or the folder of all its shards, or their
-        files, which together are read as the file that `kvae.merge` makes of them.
+        files, which together are read as the file that `kvae.merge` makes of them. Each
+        may be a URI, such as ``s3://bucket/feats.arrow``.
     name
         What messages call it, and what its `path` says; the path where omitted.
     threads
@@ -43,6 +46,11 @@ class FeatureStore:
     verify
         Hold what is read against the checksums in the file, each part of it once.
         Files that kvae wrote before it wrote checksums are read as they are.
+    cache
+        Folder for copies of remote files, which are fetched once, before anything is
+        read; see `kvae.remote.caching.cache_folder` for the one that is used otherwise.
+    progress
+        Told what is fetched.
 
     Raises
     ------
@@ -63,22 +71,31 @@ class FeatureStore:
         name: str | os.PathLike[str] | None = None,
         threads: int | None = None,
         verify: bool = True,
+        cache: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         given = [path] if isinstance(path, str | os.PathLike) else list(path)
-        self.path = Path(name if name is not None else given[0] if given else "")
+        self.path = as_path(name if name is not None else given[0] if given else "")
         self._shards: ShardSet | None = None
-        paths = [Path(one) for one in given]
-        if len(paths) != 1 or has_shards(paths[0]):
-            self._shards = find_shards(paths, verify=verify)
+        paths, self._copies = local_files(given, cache=cache, progress=progress)
+        origins = self._copies
+        if len(paths) != 1 or paths[0].suffix == ".json" or has_shards(paths[0]):
+            with told_of(origins):
+                self._shards = find_shards(paths, verify=verify)
             paths = [shard.path for shard in self._shards.filled]
             allow_open_files(len(paths))
-        names = [self.path] if self._shards is None else paths
+        names = (
+            [self.path]
+            if self._shards is None
+            else [origins.get(str(path.parent), path.parent) / path.name for path in paths]
+        )
         if not paths:
             raise self._error("has no rows: featurize again")
         for one, called in zip(paths, names, strict=True):
             check_readable(one, called)
         # Opened now: the path may lead to another file later.
-        self._file = _core.RowFile(paths, threads, verify)
+        with told_of(origins):
+            self._file = _core.RowFile(paths, threads, verify)
         self._members = [MappedFile(*both) for both in zip(paths, names, strict=True)]
         first = self._members[0]
         self._schema, self.metadata, self.layout = first.schema, first.metadata, first.layout
@@ -86,10 +103,10 @@ class FeatureStore:
         self._batches = [batch for member in self._members for batch in member.batches]
         places = [(i, j) for i, file in enumerate(self._members) for j in range(len(file.batches))]
         self._places = places
-        origins = [
+        begins = [
             file.address - base for file, base in zip(self._members, self._file.bases, strict=True)
         ]
-        self._origins = [origins[i] for i, _ in places]
+        self._origins = [begins[i] for i, _ in places]
         self._verifies = any(digest is not None for digest in self._file.digests)
         self._is_valid = [False] * len(self._batches)
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
@@ -103,7 +120,8 @@ class FeatureStore:
     def _named(self) -> Iterator[None]:
         """Name the file where what is wrong with its rows is found without knowing it."""
         try:
-            yield
+            with told_of(self._copies):
+                yield
         except KvaeError as error:
             if any(str(member.name) in str(error) for member in self._members):
                 raise
@@ -117,7 +135,8 @@ class FeatureStore:
         batch = self._batches[i]
         if not self._is_valid[i]:
             try:
-                self._file.verify_message(*self._places[i])
+                with told_of(self._copies):
+                    self._file.verify_message(*self._places[i])
                 batch.validate()
                 # The contents of all columns but the large ones, which hold
                 # nothing that could point anywhere.
@@ -142,7 +161,8 @@ class FeatureStore:
             return
         for buffer in self._batches[i].column(name).buffers()[:n_buffers]:
             if buffer is not None and buffer.size:
-                self._file.verify(buffer.address - self._origins[i], buffer.size)
+                with told_of(self._copies):
+                    self._file.verify(buffer.address - self._origins[i], buffer.size)
 
     def _large(self, i: int, *names: str) -> Any:
         """Get a record batch some of whose large columns will be read."""

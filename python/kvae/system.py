@@ -11,9 +11,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PosixPath, WindowsPath
 
 __all__ = [
+    "NativePath",
     "exchange",
     "file_in_memory",
     "memory",
@@ -27,6 +28,8 @@ __all__ = [
 
 if sys.platform == "win32":
     from ctypes import wintypes
+
+    NativePath = WindowsPath
 
     class _Memory(ctypes.Structure):
         """MEMORYSTATUSEX."""
@@ -99,6 +102,7 @@ if sys.platform == "win32":
                 stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 else:
+    NativePath = PosixPath
     import resource
 
     def sync(path: Path) -> None:

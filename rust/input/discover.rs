@@ -36,6 +36,15 @@ pub struct Source {
     pub range: Option<Range<Place>>,
 }
 
+/// Something to read, as it was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A path, whatever it is.
+    Path(PathBuf),
+    /// A file that somebody else has found, and names.
+    Found(Source),
+}
+
 impl Source {
     /// Bytes to read, where that is known.
     pub fn bytes(&self) -> Option<u64> {
@@ -64,6 +73,17 @@ impl Source {
 /// be read, [`Error::Input`] for a folder without sequence files and for a
 /// list that is empty or names a path that cannot be used.
 pub fn discover(inputs: &[PathBuf], warn: &mut dyn FnMut(String)) -> Result<Vec<Source>> {
+    let inputs: Vec<Input> = inputs.iter().cloned().map(Input::Path).collect();
+    discover_among(&inputs, warn)
+}
+
+/// Like [`discover`], but files that were found already are taken as they are.
+/// They are told apart by their names.
+///
+/// # Errors
+///
+/// Those of [`discover`].
+pub fn discover_among(inputs: &[Input], warn: &mut dyn FnMut(String)) -> Result<Vec<Source>> {
     if inputs.is_empty() {
         return Err(Error::Argument(
             "no input: name sequence files, folders, @list.txt or - for standard input".into(),
@@ -71,9 +91,15 @@ pub fn discover(inputs: &[PathBuf], warn: &mut dyn FnMut(String)) -> Result<Vec<
     }
     let mut collection = Collection::new(warn);
     for input in inputs {
-        match list_named(input) {
-            Some(list) => collection.add_list(list)?,
-            None => collection.add(input)?,
+        match input {
+            Input::Path(path) => match list_named(path) {
+                Some(list) => collection.add_list(list)?,
+                None => collection.add(path)?,
+            },
+            Input::Found(source) => {
+                let identity = Identity::Path(PathBuf::from(&source.name));
+                collection.push_once(identity, source.clone());
+            }
         }
         collection.warn_of_duplicates();
     }
@@ -83,6 +109,21 @@ pub fn discover(inputs: &[PathBuf], warn: &mut dyn FnMut(String)) -> Result<Vec<
 /// The list of paths that an input names, if it is one.
 pub(crate) fn list_named(input: &Path) -> Option<&Path> {
     path_of(input.as_os_str().as_encoded_bytes().strip_prefix(b"@")?).ok()
+}
+
+/// Which of the names of files in a folder are those of files to read, for
+/// whoever lists a folder that is none of this machine's.
+///
+/// # Errors
+///
+/// [`Error::Input`], as for a `folder`, when there is none.
+pub fn choose_named(folder: &Path, names: &[String]) -> Result<Vec<bool>> {
+    let is_named = |name: &String| search::has_sequence_suffix(name.as_ref());
+    let chosen: Vec<bool> = names.iter().map(is_named).collect();
+    if chosen.contains(&true) {
+        return Ok(chosen);
+    }
+    Err(Error::input(folder, search::no_sequence_file()))
 }
 
 /// What makes two paths the same input. Pipes are told apart by their path

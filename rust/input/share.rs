@@ -7,6 +7,7 @@
 //! where the line before it ends. Any other belongs to the part that its middle
 //! lies in.
 
+use std::fs;
 use std::ops::Range;
 
 use super::boundary::{Divisible, Place};
@@ -69,7 +70,9 @@ pub fn share(sources: Vec<Source>, shard: Shard, whole: bool) -> Result<Share> {
         } else if ours.start <= start && end <= ours.end {
             true
         } else if ours.start.max(start) < ours.end.min(end) {
-            let divisible = if whole { None } else { Divisible::of(&source) };
+            // What is no file, but is fed by somebody, cannot be read twice.
+            let is_file = fs::metadata(&source.path).is_ok_and(|metadata| metadata.is_file());
+            let divisible = if whole || !is_file { None } else { Divisible::of(&source) };
             if let Some(file) = divisible {
                 let within = ours.start.max(start) - start..ours.end.min(end) - start;
                 source.range = records(&source, file, within, size)?;
@@ -284,6 +287,20 @@ mod tests {
                 assert_eq!(before, self::count(&source).unwrap());
             }
         }
+    }
+
+    #[test]
+    fn what_is_fed_by_somebody_is_not_divided() {
+        let fed = |name: &str| {
+            let path = "/nowhere/at/all".into();
+            Source { path, name: name.into(), found: true, size: Some(100), range: None }
+        };
+        let sources = [fed("a"), fed("b"), fed("c")];
+        let shares: Vec<usize> = (0..2)
+            .map(|index| share(sources.to_vec(), Shard { index, count: 2 }, false).unwrap())
+            .map(|share| share.sources.iter().filter(|source| source.range.is_none()).count())
+            .collect();
+        assert_eq!(shares, [1, 2]);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Plan {
     pub backend: Backend,
     /// Leave files with mistakes out instead of stopping at the first.
     pub skip_bad: bool,
+    /// What is wrong with each source, where that is known already.
+    pub bad: Option<Vec<Option<String>>>,
     /// That no row is left is no mistake.
     pub may_be_empty: bool,
 }
@@ -115,10 +117,11 @@ pub fn run(
     sink: &mut dyn Sink,
     watch: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<Summary> {
-    let mut bad = vec![None; sources.len()];
-    if plan.skip_bad {
-        work::find_bad(sources, plan, &mut bad, watch)?;
-    }
+    let bad = match &plan.bad {
+        Some(bad) => bad.clone(),
+        None if plan.skip_bad => find_bad(sources, plan, watch)?,
+        None => vec![None; sources.len()],
+    };
     let mut summary = work::run(sources, plan, &bad, sink, watch)?;
     summary.names = sources.iter().map(|source| source.name.clone()).collect();
     summary.bad = bad.into_iter().flatten().collect();
@@ -126,6 +129,20 @@ pub fn run(
         return Err(Error::Argument(nothing_left(&summary, plan.cutting)));
     }
     Ok(summary)
+}
+
+/// Reads all sources that can be read twice, and says what is wrong with each.
+///
+/// # Errors
+/// Only what `watch` returns.
+pub fn find_bad(
+    sources: &[Source],
+    plan: &Plan,
+    watch: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<Vec<Option<String>>> {
+    let mut bad = vec![None; sources.len()];
+    work::find_bad(sources, plan, &mut bad, watch)?;
+    Ok(bad)
 }
 
 fn nothing_left(summary: &Summary, cutting: Cutting) -> String {

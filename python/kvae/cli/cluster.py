@@ -9,6 +9,7 @@ import typer
 
 from kvae import defaults
 from kvae.cli.common import INPUT, OUTPUT, Force, LatentFile, Quiet, Seed, Threads, bases, number
+from kvae.remote.uris import as_path
 
 if TYPE_CHECKING:
     from kvae.clustering import Clusters
@@ -109,7 +110,7 @@ def cluster(
             force=force,
             progress=progress,
         )
-        progress.message(f"{output}: {_sentence(result)}")
+        progress.message(f"{as_path(output)}: {_sentence(result)}")
         if result.bins is not None:
             progress.message(
                 f"{result.bins}: {number(result.n_bins, 'bin')} of at least {bases(min_bin_bases)}"

@@ -56,6 +56,16 @@ Verify = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="KVAE_CACHE",
+        metavar="FOLDER",
+        help="Where copies of remote feature files (s3://... and so on) are kept.",
+        show_default="the user's folder for caches",
+        rich_help_panel=MACHINE,
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)
 ]
@@ -82,7 +92,7 @@ Inputs = Annotated[
     typer.Argument(
         metavar="[INPUT]...",
         help="Feature file of kvae featurize or the folder of its shards, or sequence files "
-        "and folders.",
+        "and folders; here or at s3://, gs:// and the like.",
         show_default="feats.arrow",
     ),
 ]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvae.cli.common import OUTPUT, Force, Quiet, Verify, number
+from kvae.cli.common import OUTPUT, Cache, Force, Quiet, Verify, number
+from kvae.remote.uris import as_path
 
 if TYPE_CHECKING:
     from kvae.description import Description
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def describe(
     features: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
             metavar="[FEATS]...",
             help="Feature file written by kvae featurize, or the folder of its shards.",
@@ -48,6 +49,7 @@ def describe(
         bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)
     ] = False,
     verify: Verify = True,
+    cache: Cache = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -66,6 +68,7 @@ def describe(
             k=k,
             table=table,
             verify=verify,
+            cache=cache,
             force=force,
             progress=progress,
         )
@@ -74,7 +77,7 @@ def describe(
     else:
         _print_summary(described)
     if output is not None and not quiet:
-        typer.echo(f"{output}: summary.json, {table}, kmers.png, kmers.svg", err=True)
+        typer.echo(f"{as_path(output)}: summary.json, {table}, kmers.png, kmers.svg", err=True)
 
 
 def _print_summary(described: Description) -> None:

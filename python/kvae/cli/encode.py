@@ -11,6 +11,7 @@ from kvae import defaults
 from kvae.cli.common import (
     MACHINE,
     OUTPUT,
+    Cache,
     Device,
     Force,
     Inputs,
@@ -55,6 +56,7 @@ def encode(
     device: Device = "auto",
     threads: Threads = None,
     verify: Verify = True,
+    cache: Cache = None,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -85,6 +87,7 @@ def encode(
             device=device,
             threads=threads,
             verify=verify,
+            cache=cache,
             force=force,
             progress=progress,
         )

@@ -12,6 +12,7 @@ from kvae.cli.common import (
     INPUT,
     OUTPUT,
     By,
+    Cache,
     Device,
     Force,
     Inputs,
@@ -24,6 +25,7 @@ from kvae.cli.common import (
     model_and_inputs,
 )
 from kvae.errors import KvaeError
+from kvae.remote.uris import as_path
 
 _SCORES = "Scores"
 
@@ -103,6 +105,7 @@ def evaluate(
     device: Device = "auto",
     threads: Threads = None,
     verify: Verify = True,
+    cache: Cache = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -137,11 +140,12 @@ def evaluate(
             device=device,
             threads=threads,
             verify=verify,
+            cache=cache,
             force=force,
             progress=progress,
         )
         progress.message(
-            f"{output}: evaluation.json, evaluation.md, evaluation.png, evaluation.svg"
+            f"{as_path(output)}: evaluation.json, evaluation.md, evaluation.png, evaluation.svg"
         )
     for section in sections(found):
         print_table(section.title, section.header, section.lines)

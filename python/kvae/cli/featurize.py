@@ -29,6 +29,7 @@ from kvae.cli.common import (
     seconds,
     warn,
 )
+from kvae.remote.uris import as_path
 
 if TYPE_CHECKING:
     from kvae.featurizing import FeaturizeResult
@@ -58,7 +59,8 @@ def featurize(
         typer.Argument(
             metavar="INPUTS...",
             help="FASTA or FASTQ files (plain, gzip, BGZF, bzip2, xz or zstd), folders, "
-            "@lists of paths, or - for standard input.",
+            "@lists of paths, or - for standard input; files and folders here, or at s3://, "
+            "gs:// and the like.",
         ),
     ],
     output: Annotated[
@@ -194,7 +196,7 @@ def featurize(
             warn(message)
     for message in result.bad:
         warn(f"left out: {message}")
-    name = _shard_file(output, shard) if shard else output
+    name = _shard_file(output, shard) if shard else as_path(output)
     if not quiet:
         if result.repeated:
             typer.echo(f"{name}: done already, {number(result.rows, 'row')}", err=True)
@@ -212,7 +214,7 @@ def _featurize_ray(
     from kvae.cli.reporting import TerminalProgress
     from kvae.distributed import featurize_ray
 
-    folder = Path("feats") if output == Path("feats.arrow") else output
+    folder = _folder(output)
     with TerminalProgress(quiet=quiet) as progress:
         manifests = featurize_ray(inputs, folder, progress=progress, **options)
         rows = sum(manifest["rows"] for manifest in manifests)
@@ -230,8 +232,12 @@ def _featurize_ray(
 def _shard_file(output: Path, shard: str) -> Path:
     from kvae.shards import ShardName
 
-    folder = Path("feats") if output == Path("feats.arrow") else output
-    return folder / f"{ShardName.of(shard).stem}.arrow"
+    return _folder(output) / f"{ShardName.of(shard).stem}.arrow"
+
+
+def _folder(output: Path) -> Path:
+    """Where shards go."""
+    return Path("feats") if output == Path("feats.arrow") else as_path(output)
 
 
 def _summarize(result: FeaturizeResult, output: Path, *, verbose: bool) -> None:

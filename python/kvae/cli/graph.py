@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kvae.cli.common import OUTPUT, Config, Force, Preset, Quiet, Settings
+from kvae.remote.uris import as_path
 
 
 def graph(
@@ -61,4 +62,4 @@ def graph(
         lines.append(["all", "", "", f"{drawn.n_parameters:,}"])
         print_table(drawn.title, ["block", "is", "width", "parameters"], lines)
     if output is not None and not quiet:
-        typer.echo(f"{output}: {drawn.title}, {drawn.n_parameters:,} parameters", err=True)
+        typer.echo(f"{as_path(output)}: {drawn.title}, {drawn.n_parameters:,} parameters", err=True)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from kvae.cli.common import OUTPUT, Force, Quiet, bases, number
+from kvae.cli.common import OUTPUT, Cache, Force, Quiet, bases, number
 
 
 def merge(
     shards: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="SHARDS...",
             help="Folders of kvae featurize --shard, or the files in them, in any order.",
@@ -22,6 +22,7 @@ def merge(
         Path,
         typer.Option("--output", "-o", help="Feature file to write.", rich_help_panel=OUTPUT),
     ] = Path("feats.arrow"),
+    cache: Cache = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,7 +36,7 @@ def merge(
     from kvae.merging import merge as run_merge
 
     with TerminalProgress(quiet=quiet) as progress:
-        result = run_merge(shards, output, force=force, progress=progress)
+        result = run_merge(shards, output, cache=cache, force=force, progress=progress)
         progress.message(
             f"{result.output}: {number(result.rows, 'row')} of {bases(result.bases)} from"
             f" {number(result.shards, 'shard')}"

@@ -96,6 +96,19 @@ class TerminalProgress(TrainProgress):
             share = f"{100 * read / total:.0f} % of the sequences, " if total else ""
             self.message(f"reading: {share}{rows:,} rows")
 
+    def fetching(self, name: str, done: int, total: int) -> None:
+        """Show how far a remote file is fetched, in megabytes."""
+        label = f"fetching MB of {name}"
+        if self._label != label:
+            self.begin(label, 0)
+        self._bar.update(
+            self._task, completed=done // 1_000_000, total=-(-total // 1_000_000), rate=""
+        )
+        now = time.monotonic()
+        if self._bar.disable and now - self._told > _LINE_SECONDS:
+            self._told = now
+            self.message(f"fetching {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+
     def begin(self, label: str, rows: int) -> None:
         """Restart the bar for a pass."""
         self._label, self._total, self._done = label, rows, 0

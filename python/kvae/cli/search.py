@@ -10,6 +10,7 @@ import typer
 
 from kvae import defaults
 from kvae.cli.common import INPUT, MODEL, OUTPUT, Device, Force, Quiet, Threads
+from kvae.remote.uris import as_path
 
 
 def search(
@@ -95,7 +96,8 @@ def search(
         )
         if output is not None:
             progress.message(
-                f"{output}: {found.rows.shape[1]} hits for each of {len(found.rows):,} rows"
+                f"{as_path(output)}: {found.rows.shape[1]} hits for each of"
+                f" {len(found.rows):,} rows"
             )
     if output is None:
         write_table(found.table(), sys.stdout.buffer)

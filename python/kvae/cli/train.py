@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from kvae.cli.common import (
     OUTPUT,
     TRAINING,
     BatchSize,
+    Cache,
     Config,
     Device,
     Force,
@@ -148,6 +150,7 @@ def train(
         ),
     ] = False,
     verify: Verify = True,
+    cache: Cache = None,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -173,6 +176,7 @@ def train(
     from kvae.cli.reporting import TerminalProgress
     from kvae.config import read_setting
     from kvae.logs import logged
+    from kvae.remote.uris import shown
     from kvae.training.processes import leads
     from kvae.training.run import TrainingInterrupted
     from kvae.training.run import train as run_training
@@ -206,6 +210,7 @@ def train(
                 device=device,
                 threads=threads,
                 verify=verify,
+                cache=cache,
                 force=force,
                 resume=resume,
                 progress=progress,
@@ -217,7 +222,7 @@ def train(
         progress.message(
             f"{result.run}: {result.epochs} epochs, best validation loss "
             f"{result.best_loss:.1f} in epoch {result.best_epoch}; next: "
-            f"kvae encode {result.run} {' '.join(inputs)} -o latent.arrow"
+            f"kvae encode {result.run} {shlex.join(map(shown, inputs))} -o latent.arrow"
         )
     if json and leads():
         print_json(result)

@@ -20,6 +20,7 @@ from kvae.clustering.writing import cluster_lines
 from kvae.errors import KvaeError
 from kvae.latents import Latents, read_latents
 from kvae.progress import Progress
+from kvae.remote.uris import as_path
 
 __all__ = ["Clusters", "cluster"]
 
@@ -162,7 +163,7 @@ def cluster(
         check_bins(bins, force=force)
     if isinstance(latents, str | Path):
         latents = read_latents(latents)
-    if output is not None and latents.path.exists() and _is_same(Path(output), latents.path):
+    if output is not None and latents.path.exists() and _is_same(as_path(output), latents.path):
         raise KvaeError(f"{output} is the input: give another -o")
     contigs = contigs_of(latents)
     progress = progress or Progress()

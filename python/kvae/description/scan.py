@@ -18,6 +18,7 @@ from kvae.description.moments import Moments
 from kvae.description.tables import table_format, write_table
 from kvae.errors import KvaeError
 from kvae.progress import Progress
+from kvae.remote.uris import RemotePath, as_path
 from kvae.store import FeatureStore
 
 __all__ = ["Description", "describe"]
@@ -110,6 +111,7 @@ def describe(
     k: int | None = None,
     table: str = "kmers.tsv",
     verify: bool = True,
+    cache: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Description:
@@ -122,8 +124,9 @@ def describe(
     ----------
     features
         A file that `kvae.featurize` wrote, or the folder of its shards, or their files.
+        Each may be a URI.
     output
-        Folder to write to: ``summary.json``, the table of k-mers, ``kmers.png`` and
+        Folder to write to, or its URI: ``summary.json``, the table of k-mers, ``kmers.png`` and
         ``kmers.svg``. Nothing is written where omitted.
     k
         Of the k-mers to describe, the file's largest where omitted.
@@ -132,6 +135,8 @@ def describe(
         ``.parquet`` or ``.arrow``.
     verify
         Hold what is read of a feature file against its checksums.
+    cache
+        Folder for copies of remote feature files; see `kvae.FeatureStore`.
     force
         Replace existing files.
     progress
@@ -143,10 +148,10 @@ def describe(
         If the file is no feature file, has no such k-mers or values that are not
         finite, or if the output cannot be written.
     """
-    folder = None if output is None else Path(output)
+    folder = None if output is None else as_path(output)
     if folder is not None:
         _check_outputs(folder, table, force=force)
-    store = FeatureStore(features, verify=verify)
+    store = FeatureStore(features, verify=verify, cache=cache, progress=progress)
     if k is None:
         k = max(store.layout.ks)
     elif k not in store.layout.ks:
@@ -235,6 +240,10 @@ def _check_outputs(folder: Path, table: str, *, force: bool) -> None:
     if Path(table).name != table:
         raise KvaeError(f"{table}: name the table alone, the folder is {folder}")
     table_format(table)
+    if isinstance(folder, RemotePath):
+        for name in ("summary.json", table, *_PICTURES):
+            check_output(folder / name, force=force)
+        return
     if not folder.absolute().parent.is_dir():
         raise KvaeError(f"{folder}: the folder {folder.parent} does not exist: create it first")
     if folder.exists() and not folder.is_dir():
@@ -246,7 +255,8 @@ def _check_outputs(folder: Path, table: str, *, force: bool) -> None:
 def _write(described: Description, folder: Path, table: str, *, force: bool) -> None:
     from kvae.description.picture import draw
 
-    folder.mkdir(exist_ok=True)
+    if not isinstance(folder, RemotePath):
+        folder.mkdir(exist_ok=True)
     with atomic_output(folder / table, force=force) as temporary:
         write_table(described.kmers, temporary, table)
     with atomic_output(folder / "summary.json", force=force) as temporary:

@@ -17,6 +17,7 @@ from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
 from kvae.layout import Layout
 from kvae.model import KmerVAE
+from kvae.remote.uris import as_path
 from kvae.run_folder import RunFolder
 from kvae.training.options import configure
 
@@ -60,7 +61,7 @@ def graph(
         For an unknown design, a folder that is no run, and an output that may
         not be written.
     """
-    kind = None if output is None else _kind(Path(output))
+    kind = None if output is None else _kind(as_path(output))
     if output is not None:
         check_output(output, force=force)
     if run is not None and (preset is not None or config is not None or settings):

@@ -26,7 +26,12 @@ __all__ = ["about", "open_model", "open_reference"]
 
 
 def open_model(
-    model: str | Path | KmerVAE, features: Features, threads: int | None, *, verify: bool = True
+    model: str | Path | KmerVAE,
+    features: Features,
+    threads: int | None,
+    *,
+    verify: bool = True,
+    cache: str | Path | None = None,
 ) -> tuple[FeatureStore, KmerVAE, SequencesConfig]:
     """Open rows that fit a model, the model, and how sequences are cut into its rows.
 
@@ -38,7 +43,9 @@ def open_model(
         Where there is no model or no rows, or they do not fit each other.
     """
     if isinstance(model, KmerVAE):
-        store = _open_store(features, model.layout.ks, SequencesConfig(), threads, verify=verify)
+        store = _open_store(
+            features, model.layout.ks, SequencesConfig(), threads, verify=verify, cache=cache
+        )
         if store.layout.fingerprint != model.layout.fingerprint:
             raise KvaeError(
                 f"{store.path}: has rows of layout {store.layout.fingerprint}, and the model"
@@ -54,7 +61,7 @@ def open_model(
         config = run.read_config()
         k = config.model.ks
         cutting = config.sequences.model_copy(update={"resample": False})
-    store = _open_store(features, k, cutting, threads, verify=verify)
+    store = _open_store(features, k, cutting, threads, verify=verify, cache=cache)
     return store, _checked(run.load_model(store.layout)), cutting
 
 
@@ -65,9 +72,10 @@ def _open_store(
     threads: int | None,
     *,
     verify: bool,
+    cache: str | Path | None,
 ) -> FeatureStore:
     """Open rows that have what predictors are made of."""
-    store = open_rows(features, k=k, cutting=cutting, threads=threads, verify=verify)
+    store = open_rows(features, k=k, cutting=cutting, threads=threads, verify=verify, cache=cache)
     if not isinstance(store, FeatureStore):
         raise KvaeError(f"{store.path}: rows to evaluate must come from a file of features")
     if missing := [k for k in KS if k not in store.layout.ks]:
@@ -93,6 +101,7 @@ def open_reference(
     threads: int | None,
     *,
     verify: bool = True,
+    cache: str | Path | None = None,
 ) -> Reference | None:
     """Open reference rows, None where there are none.
 
@@ -112,10 +121,12 @@ def open_reference(
         To read them with.
     verify
         Hold what is read of them against its checksums.
+    cache
+        Folder for copies of remote files.
     """
     if reference is None:
         return None
-    theirs = _open_store(reference, store.layout.ks, cutting, threads, verify=verify)
+    theirs = _open_store(reference, store.layout.ks, cutting, threads, verify=verify, cache=cache)
     if theirs.layout.fingerprint != store.layout.fingerprint:
         raise KvaeError(f"{theirs.path}: has rows of another layout than {store.path}")
     everything = np.arange(len(theirs), dtype=np.int64)

@@ -36,6 +36,7 @@ from kvae.evaluation.words import sentences
 from kvae.evaluation.writing import check_outputs, write_outputs
 from kvae.model import KmerVAE
 from kvae.progress import Progress
+from kvae.remote.uris import as_path
 from kvae.row_sources import Features, Indices
 from kvae.sampling import balanced_rows
 from kvae.store import FeatureStore
@@ -66,6 +67,7 @@ def evaluate(
     device: str = "auto",
     threads: int | None = None,
     verify: bool = True,
+    cache: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -116,6 +118,8 @@ def evaluate(
         CPU threads, all that are available where omitted.
     verify
         Hold what is read of a feature file against its checksums.
+    cache
+        Folder for copies of remote feature files; see `kvae.FeatureStore`.
     force
         Replace existing files.
     progress
@@ -134,7 +138,7 @@ def evaluate(
     0.83
     """
     progress = progress or Progress()
-    folder = None if output is None else Path(output)
+    folder = None if output is None else as_path(output)
     check_metric(metric)
     _check_arguments(rows, seeds, bins, reference, reference_labels, labels, only_labelled)
     if folder is not None:
@@ -145,7 +149,7 @@ def evaluate(
         table.choose(by)
     elif by:
         raise KvaeError(f"{by[0]}: labels to score need a table of them")
-    store, vae, cutting = open_model(model, features, threads, verify=verify)
+    store, vae, cutting = open_model(model, features, threads, verify=verify, cache=cache)
     row_labels = label_rows(store, table, by)
     if row_labels.shared:
         progress.message(
@@ -166,6 +170,7 @@ def evaluate(
                 seed,
                 threads,
                 verify=verify,
+                cache=cache,
             ),
             facts=about(model, vae, store, reference, table_path=labels),
             rows=rows,

@@ -11,6 +11,7 @@ from kvae.atomic import atomic_output, check_output
 from kvae.errors import KvaeError
 from kvae.evaluation.outcome import Evaluation
 from kvae.evaluation.tables import as_markdown, describe
+from kvae.remote.uris import RemotePath
 
 __all__ = ["check_outputs", "write_outputs"]
 
@@ -20,6 +21,10 @@ _PICTURES = ("evaluation.png", "evaluation.svg")
 
 def check_outputs(folder: Path, *, force: bool) -> None:
     """Refuse outputs that cannot be written before anything is read."""
+    if isinstance(folder, RemotePath):
+        for name in (_JSON, _MARKDOWN, *_PICTURES):
+            check_output(folder / name, force=force)
+        return
     if not folder.absolute().parent.is_dir():
         raise KvaeError(f"{folder}: the folder {folder.parent} does not exist: create it first")
     if folder.exists() and not folder.is_dir():
@@ -32,7 +37,8 @@ def write_outputs(evaluation: Evaluation, folder: Path, *, force: bool) -> None:
     """Write the tables and the picture, each file as a whole or not at all."""
     from kvae.evaluation.picture import draw
 
-    folder.mkdir(exist_ok=True)
+    if not isinstance(folder, RemotePath):
+        folder.mkdir(exist_ok=True)
     plain = _without_nan(evaluation.as_dict())
     texts = {
         _JSON: json.dumps(plain, indent=2, ensure_ascii=False) + "\n",

@@ -14,6 +14,7 @@ from kvae.atomic import check_output
 from kvae.errors import KvaeError, refused
 from kvae.latents.schema import LATENT_FORMAT
 from kvae.progress import Progress
+from kvae.remote.uris import as_path
 from kvae.sequences import is_feature_file
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def export(
         For an input that is missing, damaged or of another kind, an unknown format, an
         optional package that is missing, and an output that may not be written.
     """
-    output = Path(output)
+    output = as_path(output)
     progress = progress or Progress()
     if what not in WHATS:
         raise KvaeError(f"unknown content {what!r}: use {', '.join(WHATS)}")

@@ -54,6 +54,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     verify: bool = True,
+    cache: str | Path | None = None,
     force: bool = False,
     resume: bool = False,
     progress: TrainProgress | None = None,
@@ -68,7 +69,8 @@ def train(
     features
         A feature file; sequence files and folders, which are kept in memory at two
         bits a base while rows are computed from them; an object with rows such as a
-        `kvae.FeatureStore`; or an array of rows.
+        `kvae.FeatureStore`; or an array of rows. Files and folders may be URIs, such as
+        ``s3://bucket/shards/``.
     output
         Folder for the run; see `kvae.run_folder` for what it will hold.
     preset
@@ -97,6 +99,8 @@ def train(
         seed and the same number of threads give the same weights.
     verify
         Hold what is read of a feature file against its checksums.
+    cache
+        Folder for copies of remote feature files; see `kvae.FeatureStore`.
     force
         Replace a run that is already there, once the new one can start.
     resume
@@ -175,6 +179,7 @@ def train(
             seed=run_config.training.seed,
             threads=n_threads,
             verify=verify,
+            cache=cache,
             progress=listener,
         )
         LOGGER.info("opened %d rows in %.3f s", len(source), time.perf_counter() - start)

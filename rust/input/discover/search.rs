@@ -115,7 +115,8 @@ fn leads_nowhere(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || is_link_loop(error)
 }
 
-fn has_sequence_suffix(name: &OsStr) -> bool {
+/// Whether a file in a directory is named as one to read.
+pub(super) fn has_sequence_suffix(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes().to_ascii_lowercase();
     let stem = COMPRESSION_SUFFIXES
         .iter()
@@ -124,7 +125,8 @@ fn has_sequence_suffix(name: &OsStr) -> bool {
     SEQUENCE_SUFFIXES.iter().any(|suffix| stem.ends_with(suffix.as_bytes()))
 }
 
-fn no_sequence_file() -> String {
+/// What is wrong with a directory without such files.
+pub(super) fn no_sequence_file() -> String {
     format!(
         "no sequence file in this folder (looked for names that end in {}, alone or with {})",
         SEQUENCE_SUFFIXES.join(" "),

@@ -219,3 +219,23 @@ fn errors_of_a_list_name_it_and_the_line() {
     let result = discover(&["@".into()], &mut |_| {});
     assert!(matches!(result, Err(Error::Argument(_))));
 }
+
+#[test]
+fn files_that_were_found_are_taken_as_they_are_and_once() {
+    let folder = Folder::new(&["d/a.fa"]);
+    let found = |name: &str| {
+        let path = folder.path("nowhere");
+        Source { path, name: name.into(), found: true, size: Some(7), range: None }
+    };
+    let inputs = [
+        Input::Found(found("s3://b/x.fa")),
+        Input::Path(folder.path("d")),
+        Input::Found(found("s3://b/y.fa")),
+        Input::Found(found("s3://b/x.fa")),
+    ];
+    let mut warnings = Vec::new();
+    let sources = discover_among(&inputs, &mut |warning| warnings.push(warning)).unwrap();
+    assert_eq!(folder.names_of(&sources), ["s3://b/x.fa", "d/a.fa", "s3://b/y.fa"]);
+    assert_eq!(sources[2], found("s3://b/y.fa"));
+    assert_eq!(warnings, ["s3://b/x.fa: named more than once, read once"]);
+}

@@ -1,0 +1,213 @@
+"""Inputs of the featurizer some of which are remote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kvae import _core
+from kvae.errors import KvaeError
+from kvae.remote import Progress
+from kvae.remote.feeding import Feeder, original, pipes, renamed
+from kvae.remote.places import RemoteFile, open_place
+from kvae.remote.uris import Uri, as_path, as_uri, names_uris
+
+__all__ = ["RemoteInputs", "find_inputs"]
+
+Found = str | os.PathLike[str] | RemoteFile
+
+
+class RemoteInputs:
+    """Inputs, the remote ones found already.
+
+    Parameters
+    ----------
+    paths
+        Paths, URIs and lists of both.
+
+    Raises
+    ------
+    KvaeError
+        For what is not there, and folders without sequence files.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+        self._inputs = find_inputs(paths)
+
+    def share(self, index: int, count: int, whole: bool) -> dict[str, Any]:
+        """Tell which inputs a share has, as `kvae._core.shard_inputs` does.
+
+        No remote file is divided. ``modified`` has the times of the share's files.
+        """
+        with self._piped() as (inputs, names):
+            with renamed(names):
+                share = _core.shard_inputs(inputs, index, count, whole)
+            times = []
+            for _, path, *_ in share["files"]:
+                file = names.get(os.fspath(path))
+                times.append(os.stat(path).st_mtime_ns if file is None else file.modified)
+            return {**share, "modified": times}
+
+    def featurize(
+        self,
+        out: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        ks: Sequence[int],
+        window: int,
+        min_length: int,
+        store: str,
+        sequence: bool,
+        skip_bad: bool,
+        shard: tuple[int, int] | None,
+        threads: int | None,
+        progress: Progress | None,
+    ) -> Mapping[str, Any]:
+        """Write rows to a file, as `kvae._core.featurize` does."""
+        n_threads = threads or _core.available_threads()
+        with self._piped() as (inputs, names), renamed(names):
+            ours = _ours(inputs, names, shard, whole=skip_bad)
+            bad: list[str | None] | None = None
+            if skip_bad:
+                with Feeder(
+                    {path: names[path] for path in ours if path in names}, n_threads
+                ) as feeder:
+                    watch = _watched(feeder, None)
+                    bad = _core.find_bad(inputs, window, min_length, shard, threads, watch)
+                    feeder.check()
+                ours = [path for path, why in zip(ours, bad, strict=True) if why is None]
+            files = {path: names[path] for path in ours if path in names}
+            with Feeder(files, n_threads) as feeder:
+                summary = _core.featurize(
+                    inputs,
+                    out,
+                    target,
+                    list(ks),
+                    window,
+                    min_length,
+                    store,
+                    sequence,
+                    skip_bad,
+                    shard,
+                    threads,
+                    _watched(feeder, progress),
+                    bad,
+                )
+                feeder.check()
+            said = {
+                key: [original(text, names) for text in summary[key]] for key in ("warnings", "bad")
+            }
+        return {**summary, **said}
+
+    @contextmanager
+    def _piped(self) -> Iterator[tuple[list[Any], dict[str, RemoteFile]]]:
+        """Give paths to all inputs, and what those of the remote ones stand for."""
+        with pipes([item for item in self._inputs if isinstance(item, RemoteFile)]) as names:
+            paths = iter(names)
+            inputs: list[Any] = []
+            for item in self._inputs:
+                if isinstance(item, RemoteFile):
+                    inputs.append((next(paths), str(item), item.size, item.found))
+                else:
+                    inputs.append(item)
+            yield inputs, names
+
+
+def _ours(
+    inputs: list[Any],
+    names: Mapping[str, RemoteFile],
+    shard: tuple[int, int] | None,
+    *,
+    whole: bool,
+) -> list[str]:
+    """Paths of what will be read, in order."""
+    if shard is None and not whole:
+        # One that is named twice is read once.
+        seen: dict[str, str] = {}
+        for path, file in names.items():
+            seen.setdefault(str(file), path)
+        return list(seen.values())
+    index, count = shard or (1, 1)
+    return [
+        os.fspath(path) for _, path, *_ in _core.shard_inputs(inputs, index, count, whole)["files"]
+    ]
+
+
+def _watched(feeder: Feeder, progress: Progress | None) -> Progress:
+    def watch(read: int, total: int | None, rows: int, letters: int) -> None:
+        feeder.check()
+        if progress is not None:
+            progress(read, total, rows, letters)
+
+    return watch
+
+
+def find_inputs(paths: Sequence[str | os.PathLike[str]]) -> list[Found]:
+    """Look remote inputs up, and leave the others.
+
+    Raises
+    ------
+    KvaeError
+        As for `RemoteInputs`.
+    """
+    found: list[Found] = []
+    for path in paths:
+        text = os.fspath(path)
+        if not text.startswith("@"):
+            found.extend(_found(path))
+        elif not names_uris([text]):
+            found.append(path)
+        else:
+            name = as_path(text[1:])
+            for number, line in _entries(text[1:]):
+                try:
+                    # Lists do not nest: this is a file of that name.
+                    found.extend(_found(f"./{line}" if line.startswith("@") else line))
+                except KvaeError as error:
+                    raise KvaeError(f"{name}, line {number}: {error}") from error
+    return found
+
+
+def _entries(path: str) -> list[tuple[int, str]]:
+    """Return the entries of a list, and their lines."""
+    uri = as_uri(path)
+    if uri is None or uri.scheme == "file":
+        content = as_path(path).read_bytes()
+    else:
+        content = open_place(uri).read_bytes()
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    entries = [(number, line.removesuffix(b"\r")) for number, line in enumerate(lines, 1)]
+    named = [(number, os.fsdecode(line)) for number, line in entries if line.strip()]
+    if not named:
+        raise KvaeError(f"{as_path(path)}: the list names no file: write one path a line")
+    return named
+
+
+def _found(path: str | os.PathLike[str]) -> list[Found]:
+    uri = as_uri(path)
+    if uri is None:
+        return [path]
+    if uri.scheme == "file":
+        return [uri.path]
+    return list(_remote(uri))
+
+
+def _remote(uri: Uri) -> list[RemoteFile]:
+    """Find a file, or the sequence files of a folder."""
+    from pyarrow.fs import FileType
+
+    place = open_place(uri)
+    info = place.info()
+    if info.type == FileType.NotFound:
+        raise place.missing()
+    if info.is_file:
+        return [RemoteFile.of(place, info)]
+    prefix = len(place.path.rstrip("/")) + 1
+    files = [
+        file
+        for file in place.listed(recursive=True)
+        if not any(part.startswith(".") for part in file.place.path[prefix:].split("/"))
+    ]
+    chosen = _core.choose_named(str(uri), [file.place.path for file in files])
+    return [file for file, is_chosen in zip(files, chosen, strict=True) if is_chosen]
