@@ -84,7 +84,24 @@ except kvae.KvaeError as error:
     told["lost"] = str(error)
 
 log("lost")
-files = encode_ray("pretrained", work / "feats", work / "latents", workers=1)
+
+
+def cut(number):
+    # In the middle of a shard: some of its latents are in a file that has no name yet.
+    marker = work / f"cut-{number}"
+    with (work / "encoded").open("a") as file:
+        file.write(f"{number}\\n")
+    if number in deadly and not marker.exists():
+        marker.write_text("")
+        import kvae.encoding
+
+        kvae.encoding._vectors = lambda *_: os._exit(9)
+
+
+files = encode_ray(
+    "pretrained", work / "feats", work / "latents", workers=1, retries=2, before=cut
+)
+told["cut"] = (work / "encoded").read_text().split()
 log("encoded")
 told["encoded"] = [path.name for path in files]
 times = [path.stat().st_mtime_ns for path in files]
@@ -128,6 +145,17 @@ def test_lost_workers_lose_and_double_nothing(done: tuple[Path, dict[str, Any]])
     numbers = sorted(int(call.split()[0]) for call in told["calls"])
     assert numbers == [1, 2, 3]
     assert "its worker was lost too often" in told["lost"]
+
+
+def test_an_encoder_that_is_lost_in_a_shard_starts_it_again(
+    done: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, told = done
+    assert (folder / "cut-2").exists()
+    # Shard 1 was whole, and shard 3 not begun.
+    assert sorted(told["cut"]) == ["1", "2", "2", "3"]
+    found = sorted(path.name for path in (folder / "latents").glob("latent-*"))
+    assert found == [f"latent-000{i}-of-0003.arrow" for i in range(1, 4)]
 
 
 def test_what_is_whole_is_not_made_again(done: tuple[Path, dict[str, Any]]) -> None:

@@ -19,7 +19,10 @@ from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS, DEFAULT_MIN_LENGTH, DEFAULT_WINDOW, Paths
 from kvae.optional import require
 from kvae.progress import Progress
-from kvae.shards import ShardName, find_shards, read_manifest
+from kvae.remote import local_files, share_of_inputs, told_of
+from kvae.remote.uris import RemotePath, as_path
+from kvae.sharding import find_manifest
+from kvae.shards import ShardName, find_shards
 
 if TYPE_CHECKING:
     from kvae.model import KmerVAE
@@ -59,7 +62,7 @@ def featurize_ray(
     inputs, k, window, min_length, store, sequence, skip_bad
         As for `kvae.featurize`. All machines see the inputs by the same paths.
     output
-        Folder for shards, on a file system that all machines see.
+        Folder for shards, on a file system that all machines see, or its URI.
     shards
         How many; as many as CPUs of the cluster where omitted, more of large inputs.
     threads
@@ -90,7 +93,8 @@ def featurize_ray(
     progress = progress or Progress()
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     absolute = [os.fspath(path) for path in paths]
-    folder = Path(output).absolute()
+    given = as_path(output)
+    folder = given if isinstance(given, RemotePath) else given.absolute()
     options = {
         "k": tuple(k),
         "window": window,
@@ -107,14 +111,17 @@ def featurize_ray(
         task = ray.remote(num_cpus=threads, max_retries=retries)(_featurize_one)
         here = os.getcwd()
         refs = {
-            task.remote(absolute, str(folder), (i, count), options, here, before): i
+            task.remote(absolute, _for_workers(folder), (i, count), options, here, before): i
             for i in range(1, count + 1)
         }
         progress.begin("featurizing shards", count)
         for _ in _results(ray, refs, "shard", count):
             progress.advance(1)
     names = [ShardName(i, count).stem for i in range(1, count + 1)]
-    return [read_manifest(folder / f"{name}.json") for name in names]
+    manifests = [find_manifest(folder / f"{name}.json") for name in names]
+    if None in manifests:
+        raise KvaeError(f"{folder}: a manifest that was written is not there any more: start again")
+    return [manifest for manifest in manifests if manifest is not None]
 
 
 def encode_ray(
@@ -141,7 +148,8 @@ def encode_ray(
     model, with_logvar, batch_size, device
         As for `kvae.encode`. All machines see the model.
     shards
-        Folder of shards, or their files; all of a set.
+        Folder of shards, or their files; all of a set. Where they are URIs each worker
+        fetches the shards that it encodes, and this process those whose copies it lacks.
     output
         Folder for latents: ``latent-0001-of-0032.arrow`` and so on, rows in the order of
         the shards. Files of the same model are not made again.
@@ -164,19 +172,27 @@ def encode_ray(
         without ``force``, and if ray is not installed or a worker was lost too often.
     """
     progress = progress or Progress()
-    paths = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    found = find_shards(paths)
-    folder = Path(output).absolute()
+    given = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    if isinstance(as_path(output), RemotePath):
+        raise KvaeError(
+            f"{as_path(output)}: latents of shards go to a folder that all machines see:"
+            " write them there, and copy them"
+        )
+    paths, origins = local_files(given, progress=progress)
+    with told_of(origins):
+        found = find_shards(paths)
+    folder = as_path(output).absolute()
     if not folder.parent.is_dir():
         raise KvaeError(f"{output}: the folder {folder.parent} does not exist: create it first")
     folder.mkdir(exist_ok=True)
     jobs = [
         (
             int(shard.manifest["shard"]),
-            str(shard.path.absolute()),
+            _for_workers(origin / shard.path.name if origin else shard.path.absolute()),
             str(_latents(folder, shard.path)),
         )
         for shard in found.filled
+        for origin in [origins.get(str(shard.path.parent))]
     ]
     if not jobs:
         raise KvaeError(f"{found.shards[0].path}: no row is left in this shard and the others")
@@ -209,15 +225,18 @@ def encode_ray(
     return [Path(target) for _, _, target in jobs]
 
 
+def _for_workers(path: Path) -> str:
+    """Write a path or URI as those need it who open it."""
+    return path.uri.full if isinstance(path, RemotePath) else str(path)
+
+
 def _latents(folder: Path, shard: Path) -> Path:
     return folder / f"latent-{shard.stem.removeprefix('feats-')}.arrow"
 
 
 def _shards_of(paths: Sequence[str], cpus: int) -> int:
     """Choose a number of shards: some for every CPU, none too long."""
-    from kvae import _core
-
-    n_bytes = _core.shard_inputs(paths, 1, 1, True)["bytes"]
+    n_bytes = int(share_of_inputs(paths, 1, 1, True)["bytes"])
     return max(1, cpus, n_bytes // _BYTES_PER_SHARD)
 
 

@@ -25,7 +25,7 @@ from kvae.shards import (
     write_manifest,
 )
 
-__all__ = ["featurize_shard"]
+__all__ = ["featurize_shard", "find_manifest"]
 
 # Unfinished files that were not written to for so long have no writer.
 _LEFTOVER_SECONDS = 3600.0
@@ -94,7 +94,7 @@ def featurize_shard(
             )
         ],
     }
-    if not force and (found := _manifest(manifest_path)) is not None:
+    if not force and (found := find_manifest(manifest_path)) is not None:
         done = _done(output, manifest_path, found, request)
         if done is not None:
             return _result(done, time.perf_counter() - start, repeated=True)
@@ -145,7 +145,7 @@ def _remove_leftovers(folder: Path, prefix: str) -> None:
                 path.unlink()
 
 
-def _manifest(path: Path) -> dict[str, Any] | None:
+def find_manifest(path: Path) -> dict[str, Any] | None:
     """Read the manifest of a shard, None where there is none."""
     if isinstance(path, RemotePath):
         from kvae.remote.places import open_place
