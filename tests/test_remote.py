@@ -20,6 +20,7 @@ from pyarrow.fs import LocalFileSystem
 import in_process
 import kvae
 from kvae import FeatureStore, KvaeError, _core
+from kvae.latents import read_latents
 from kvae.progress import Progress
 from kvae.remote import caching, feeding, places
 from kvae.remote.places import Place
@@ -438,6 +439,9 @@ def test_training_and_encoding_are_those_of_the_file(
     line = f"kvae encode {tmp_path}/here {uri} -o s3://bucket/out/there.tsv.gz -q"
     assert in_process.kvae(line, monkeypatch) == 0
     assert store.get("out/there.tsv.gz") == (tmp_path / "here.tsv.gz").read_bytes()
+    latents = read_latents("s3://bucket/out/there.tsv.gz")
+    np.testing.assert_array_equal(latents.vectors, read_latents(tmp_path / "here.tsv.gz").vectors)
+    assert str(latents.path) == "s3://bucket/out/there.tsv.gz"
     said = refusal(lambda: kvae.encode(tmp_path / "here", uri, uri, force=True))
     assert said == f"{uri} is the input: give another -o"
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvae import _core
+from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS, DEFAULT_MIN_LENGTH, DEFAULT_WINDOW, Paths
 from kvae.layout import Layout
 from kvae.progress import Progress
+from kvae.remote.uris import as_path, names_uris
 
 if TYPE_CHECKING:
     from kvae.row_sources import RowSource
@@ -153,6 +155,11 @@ def plan(
     progress = progress or Progress()
     paths: list[Any] = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     n_threads = threads or _core.available_threads()
+    if names_uris(paths):
+        raise KvaeError(
+            f"{as_path(paths[0])}: a plan is made from files of this machine: give some of the"
+            " files, and multiply"
+        )
     is_stored = all(is_feature_file(path) for path in paths)
     with tempfile.TemporaryDirectory(
         prefix=".kvae.", dir=folder, ignore_cleanup_errors=True

@@ -8,7 +8,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from kvae.formats import by_suffix
 from kvae.h5ad import read_facts, read_frame
 from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
 from kvae.optional import require
+from kvae.remote import local_files, told_of
+from kvae.remote.uris import RemotePath, as_path
 
 __all__ = ["Latents", "is_latent_name", "read_latents"]
 
@@ -105,7 +107,7 @@ class Latents:
 
 
 def read_latents(path: str | Path) -> Latents:
-    """Read a file that `kvae.encode` wrote.
+    """Read a file that `kvae.encode` wrote; a URI's is fetched first.
 
     Memory is that of the vectors and names.
 
@@ -115,7 +117,12 @@ def read_latents(path: str | Path) -> Latents:
         For a file that is missing, damaged or not one of latents, and for vectors
         that are not finite.
     """
-    path = Path(path)
+    if isinstance(name := as_path(path), RemotePath):
+        by_suffix(name, _READERS)
+        (copy,), origins = local_files([path])
+        with told_of(origins):
+            return replace(read_latents(copy), path=name)
+    path = name
     reader = by_suffix(path, _READERS)
     try:
         with path.open("rb"):
