@@ -7,14 +7,15 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt64Type};
-use arrow_array::RecordBatch;
 use arrow_ipc::reader::FileReader;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use kvae::error::{Error, Result};
 use kvae::featurize::{Kept, Options, featurize};
+use kvae::input::discover::Input;
 use kvae::input::share::Shard;
 use kvae::layout::Layout;
 use kvae::merge::merge;
@@ -33,6 +34,7 @@ fn options(kept: Kept) -> Options {
         kept,
         sequence: true,
         skip_bad: false,
+        bad: None,
         shard: None,
         threads: NonZeroUsize::new(2).unwrap(),
     }
@@ -83,8 +85,12 @@ fn inputs(folder: &Path) -> (Vec<PathBuf>, Vec<(String, Vec<u8>)>) {
     (paths, records)
 }
 
+fn named(paths: &[PathBuf]) -> Vec<Input> {
+    paths.iter().cloned().map(Input::Path).collect()
+}
+
 fn run(inputs: &[PathBuf], out: &Path, options: &Options) -> Result<Summary> {
-    featurize(inputs, out, out, options, &mut |_, _| Ok(()))
+    featurize(&named(inputs), out, out, options, &mut |_, _| Ok(()))
 }
 
 fn refusal(inputs: &[PathBuf], out: &Path, options: &Options) -> String {
@@ -265,6 +271,6 @@ fn a_run_stops_when_it_is_told_to() {
     fs::write(&path, text).unwrap();
     let out = folder.path().join("out.arrow");
     let mut watch = |_, _| Err(Error::Interrupted);
-    let stopped = featurize(&[path], &out, &out, &options(Kept::Log), &mut watch);
+    let stopped = featurize(&named(&[path]), &out, &out, &options(Kept::Log), &mut watch);
     assert!(matches!(stopped, Err(Error::Interrupted)));
 }

@@ -66,7 +66,7 @@ class Fetchers:
             task, block = item
             try:
                 block.content = task()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by whoever waits
                 # It belongs to whoever waits for the block.
                 block.error = error
             block.done.set()
@@ -204,7 +204,7 @@ class Feeder:
                 path, file = self._files.popleft()
             try:
                 self._feed(path, file)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by `check`
                 with self._lock:
                     self._error = self._error or error
                 return
