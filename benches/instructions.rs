@@ -47,7 +47,7 @@ fn table() {
         return;
     }
     println!("{:24} {:>22}", "", "instructions per base");
-    for kernel in ["encode", "count", "rows"] {
+    for kernel in ["encode", "count", "rows", "count-4"] {
         for backend in Backend::available() {
             let counted = |rounds| instructions(kernel, backend, rounds);
             match counted(1).and_then(|once| Ok(counted(ROUNDS)? - once)) {
@@ -80,7 +80,10 @@ fn instructions(kernel: &str, backend: Backend, rounds: usize) -> Result<f64, St
 
 fn run(kernel: &str, backend: Backend, rounds: usize) {
     let contigs = contigs();
-    let layout = Layout::default();
+    let layout = match kernel {
+        "count-4" => Layout::new(&[4]).expect("a layout"),
+        _ => Layout::default(),
+    };
     let mut counter = Counter::new(layout.ks(), backend);
     let mut builder = RowBuilder::new(layout.clone(), backend);
     let mut row = vec![0.0; layout.n_fields()];

@@ -205,13 +205,6 @@ kernel! {
     fn sum_lasts(words: &[u16], sums: &mut [u16]) = words::sum_lasts
 }
 
-kernel! {
-    /// Sums of counts of words over the first base, by what follows it, each
-    /// with one `more`; the counts are set to zero. All sums together must be
-    /// less than 2^16.
-    fn take_firsts(words: &mut [[u16; 4]], more: &[u16], sums: &mut [u16]) = words::take_firsts
-}
-
 /// What [`Backend::move_lines`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -266,6 +259,21 @@ impl Backend {
                 x86::count_words_avx512::<STRIDE>(letters, table)
             },
             _ => words::count_words::<STRIDE>(letters, table),
+        }
+    }
+
+    /// Sums of counts of words over the first base, by what follows it, each
+    /// with one `more`; the counts are set to zero. All sums together must be
+    /// less than 2^16, and as many as whole vectors hold.
+    pub fn take_firsts(self, words: &mut [[u16; 4]], more: &[u16], sums: &mut [u16]) {
+        debug_assert!(sums.len().is_multiple_of(16));
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the guard found the instructions on this machine.
+            Self::Avx2 | Self::Avx512 if self.is_available() => unsafe {
+                x86::take_firsts_avx2(words, more, sums);
+            },
+            _ => words::take_firsts(words, more, sums),
         }
     }
 

@@ -125,11 +125,18 @@ pub(super) fn sum_lasts(words: &[u16], sums: &mut [u16]) {
 /// `more`, both indexed by what follows it. The words are set to zero.
 #[inline(always)]
 pub(super) fn take_firsts(words: &mut [[u16; 4]], more: &[u16], sums: &mut [u16]) {
-    for ((sum, &more), four) in sums.iter_mut().zip(more).zip(words) {
+    let words = words.as_chunks_mut::<4>().0;
+    let (sums, more) = (sums.as_chunks_mut::<4>().0, more.as_chunks::<4>().0);
+    for ((sums, &more), fours) in sums.iter_mut().zip(more).zip(words) {
         // Four numbers side by side in 64 bits, of which none carries into the
         // next.
-        let four: u64 = bytemuck::cast(std::mem::take(four));
-        let twos = four + (four >> 16);
-        *sum = (twos + (twos >> 32)) as u16 + more;
+        let sum = |four: [u16; 4]| {
+            let four: u64 = bytemuck::cast(four);
+            let twos = four + (four >> 16);
+            (twos + (twos >> 32)) as u16
+        };
+        let [a, b, c, d] = *fours;
+        *fours = [[0; 4]; 4];
+        *sums = [sum(a) + more[0], sum(b) + more[1], sum(c) + more[2], sum(d) + more[3]];
     }
 }

@@ -76,6 +76,29 @@ fn pack_part_avx2(letters: &[u8; PART], packed: &mut [u8; PART / 4]) -> bool {
     _mm256_movemask_epi8(only_bases) == -1
 }
 
+/// See [`super::words::take_firsts`].
+#[target_feature(enable = "avx2")]
+pub(super) fn take_firsts_avx2(words: &mut [[u16; 4]], more: &[u16], sums: &mut [u16]) {
+    let words = words.as_chunks_mut::<16>().0;
+    let (sums, more) = (sums.as_chunks_mut::<16>().0, more.as_chunks::<16>().0);
+    // Sums of neighbours come in halves of vectors: pairs of sums in this order.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for ((sums, more), words) in sums.iter_mut().zip(more).zip(words) {
+        let part: *mut __m256i = words.as_mut_ptr().cast();
+        // SAFETY: there are four vectors of words, and one of each of the others.
+        unsafe {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| _mm256_loadu_si256(part.add(i)));
+            let twos = _mm256_hadd_epi16(_mm256_hadd_epi16(a, b), _mm256_hadd_epi16(c, d));
+            let fours = _mm256_permutevar8x32_epi32(twos, order);
+            let more = _mm256_loadu_si256(more.as_ptr().cast());
+            _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_add_epi16(fours, more));
+            for i in 0..4 {
+                _mm256_storeu_si256(part.add(i), _mm256_setzero_si256());
+            }
+        }
+    }
+}
+
 /// See [`super::words::count_words`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,bmi2")]
 pub(super) fn count_words_avx512<const STRIDE: usize>(
