@@ -15,8 +15,8 @@ import kvae
 from in_process import kvae as program
 from kvae.errors import KvaeError
 from kvae.evaluation import Evaluation, evaluate
-from kvae.evaluation.labels import SOURCE
 from kvae.evaluation.tables import sections
+from kvae.labels import SOURCE
 from kvae.model import KmerVAE
 from kvae.store import FeatureStore
 from sequences import DATA, fasta, listing, random_sequence, write

@@ -9,7 +9,7 @@ import pytest
 
 import kvae
 from kvae.errors import KvaeError
-from kvae.evaluation.labels import SOURCE, label_rows, read_labels
+from kvae.labels import SOURCE, label_rows, read_labels
 from kvae.store import FeatureStore
 from sequences import fasta, random_sequence, write
 

@@ -15,7 +15,7 @@ import kvae
 from kvae import FeatureStore, KvaeError
 from kvae.config import RunConfig, parse_config, read_changes
 from kvae.encoding import encode
-from kvae.evaluation.labels import read_labels
+from kvae.labels import read_labels
 from kvae.latents import read_latents
 from kvae.model.files import read_tensors
 from kvae.run_folder import RunFolder

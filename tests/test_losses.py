@@ -191,6 +191,8 @@ def test_one_batch_can_be_overfitted(layout: Layout) -> None:
         optimizer.zero_grad()
         torch.autograd.backward(elbo.loss)
         optimizer.step()
+    assert elbo.decoded is not None
+    assert elbo.target is not None
     assert elbo.decoded.gate_logit is not None
     hits = (elbo.decoded.gate_logit > 0.0).eq(elbo.target.present)
     present = elbo.target.present

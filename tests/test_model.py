@@ -186,6 +186,7 @@ def test_blocks_without_a_branch_are_left_out_of_the_output(layout: Layout) -> N
     config = small_model(**{"decoder.dense": [{"block": "3-mers", "hidden": [4]}]})
     model = KmerVAE(config, layout).eval()
     elbo = model.elbo(model_rows(layout))
+    assert elbo.decoded is not None
     assert elbo.decoded.row().shape == (6, 96 + 8 + 1)
     assert model.read_target.n_target == 105
     assert "mse4" not in elbo.terms

@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from kvae.config import RunConfig
 from kvae.errors import KvaeError
 from kvae.layout import Layout
-from kvae.model import KmerVAE
+from kvae.model import KmerVAE, vae
 from kvae.presets import PRESETS
 from kvae.training import compilation, trainer
 from kvae.training.checkpoint import restore_scaler, scaler_state
 from kvae.training.compilation import CompiledLoss, wants_compilation
 from kvae.training.precision import resolve_precision
 from kvae.training.processes import Processes
+from short_kmers import profile_run, profile_store
 from small import MemoryStore, branch_encoder, make_store, model_rows, small_model, small_run
 from training_runs import Record, assert_same_run, checkpoint, lines, run
 
@@ -48,6 +49,17 @@ def test_bf16_learns_what_fp32_learns(
     assert {t.dtype for t in floats} == {torch.float32}
     facts = json.loads((tmp_path / "bf16" / "environment.json").read_text())
     assert facts["precision"] == "bf16"
+
+
+def test_bf16_learns_what_fp32_learns_with_the_preset_kvae(tmp_path: Path) -> None:
+    changes = {"epochs": 8, "batch_size": 9}
+    for precision in ("fp32", "bf16"):
+        config = profile_run(**changes, precision=precision)
+        run(profile_store(), tmp_path / precision, config=config)
+    for part in ("train", "validation"):
+        single, half = (losses(tmp_path / name, part) for name in ("fp32", "bf16"))
+        assert half == pytest.approx(single, rel=0.01)
+        assert half != single
 
 
 @pytest.mark.parametrize("changes", [*SPACES, {"decoder.dense": [], "decoder.derived": []}])
@@ -146,7 +158,11 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("traced")
-def test_a_compiled_run_is_the_same_run(store: MemoryStore, tmp_path: Path) -> None:
+def test_a_compiled_run_is_the_same_run(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A compiler has the loss operation by operation, and joins what belongs together.
+    monkeypatch.setattr(vae, "has_one_pass", lambda model, loss: False)
     config = small_run(epochs=4)
     warm = config.loss.model_copy(update={"kl_warmup_epochs": 2})
     config = config.model_copy(update={"loss": warm})

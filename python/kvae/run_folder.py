@@ -14,7 +14,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +27,11 @@ from kvae.atomic import atomic_output
 from kvae.config import RunConfig, parse_config
 from kvae.errors import KvaeError
 from kvae.remote.uris import RemotePath, as_path, shown
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows, where folders are not locked
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from kvae.layout import Layout
@@ -54,11 +60,56 @@ class RunFolder:
         self.model = self.path / "model.safetensors"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
+        self._lock: int | None = None
 
     @property
     def is_run(self) -> bool:
         """Whether a run has been started here."""
         return self.config.is_file()
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Give back at the end what `reserve` has reserved."""
+        try:
+            yield
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def reserve(self) -> None:
+        """Keep other processes from writing here, if the folder is there and can be locked.
+
+        The lock is on the folder itself: it leaves no file behind, and the system gives
+        it up with the process, however that ends. Where there are no locks, as on some
+        network file systems and on Windows, nothing happens.
+
+        Raises
+        ------
+        KvaeError
+            Where another process has reserved it.
+        """
+        if self._lock is not None or fcntl is None or not self.path.is_dir():
+            return
+        try:
+            handle = os.open(self.path, os.O_RDONLY)
+        except OSError:
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise self._in_use() from None
+        except OSError:
+            os.close(handle)
+        else:
+            self._lock = handle
+
+    def _in_use(self) -> KvaeError:
+        return KvaeError(
+            f"{self.path}: another process is training here: wait until it is done or stop it, "
+            "or choose another -o"
+        )
 
     def check_free(self, *, force: bool) -> None:
         """Refuse a folder that a new run must not be written to.
@@ -96,14 +147,28 @@ class RunFolder:
         content = self.read_json(self.config.name)
         return isinstance(content, dict) and {"format", "model", "training"} <= content.keys()
 
-    def start(self, config: RunConfig) -> None:
+    def start(self, config: RunConfig, *, is_there: bool = True) -> None:
         """Make the folder ready for a new run, replacing an old one.
 
         Only files that kvae writes are removed: whatever else a user keeps in a
         run's folder stays.
+
+        Parameters
+        ----------
+        config
+            What the run computes.
+        is_there
+            Whether there may be a folder already. Another process can have made it
+            since there was none.
+
+        Raises
+        ------
+        KvaeError
+            Where it has, and where nothing can be written.
         """
         try:
-            self.path.mkdir(exist_ok=True)
+            self.path.mkdir(exist_ok=is_there)
+            self.reserve()
             for name in _FOLDERS:
                 if (self.path / name).exists():
                     shutil.rmtree(self.path / name)
@@ -113,6 +178,8 @@ class RunFolder:
             # Replaced, never removed: killed anywhere in here, this is still a run.
             self.write_config(config)
             self.checkpoints.mkdir()
+        except FileExistsError:
+            raise self._in_use() from None
         except OSError as error:
             raise KvaeError(f"{self.path}: cannot be written to: {error.strerror}") from error
 

@@ -11,9 +11,9 @@ import numpy as np
 from kvae.config import SequencesConfig
 from kvae.errors import KvaeError
 from kvae.evaluation.compositions import KS
-from kvae.evaluation.labels import SPECIES, label_rows, read_labels
 from kvae.evaluation.vectors import Reference
 from kvae.featurizing import DEFAULT_KS
+from kvae.labels import SPECIES, label_rows, read_labels
 from kvae.model import KmerVAE
 from kvae.model.files import model_fingerprint, read_model_config
 from kvae.pretrained import run_or_pretrained

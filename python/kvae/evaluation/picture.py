@@ -10,12 +10,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from kvae.evaluation.labels import SOURCE
 from kvae.evaluation.outcome import LATENT, Evaluation
 from kvae.evaluation.presence import THRESHOLDS
 from kvae.evaluation.reconstruction import GATE, MODEL
 from kvae.evaluation.scores import Reconstruction
 from kvae.evaluation.usefulness import Usefulness
+from kvae.labels import SOURCE
 from kvae.pictures import save_figure
 
 __all__ = ["draw"]

@@ -17,7 +17,6 @@ from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.evaluation.background import learn_background, pool_genomes
 from kvae.evaluation.composition_vae import STEPS
-from kvae.evaluation.labels import GENUS, SOURCE, SPECIES, RowLabels, label_rows, read_labels
 from kvae.evaluation.opening import about, open_model, open_reference
 from kvae.evaluation.outcome import LATENT, Evaluation, WithinGroups
 from kvae.evaluation.reconstruction import score as score_reconstruction
@@ -34,6 +33,7 @@ from kvae.evaluation.usefulness import (
 from kvae.evaluation.vectors import Matrix, Reference, raw_vectors
 from kvae.evaluation.words import sentences
 from kvae.evaluation.writing import check_outputs, write_outputs
+from kvae.labels import GENUS, SOURCE, SPECIES, RowLabels, label_rows, read_labels
 from kvae.model import KmerVAE
 from kvae.progress import Progress
 from kvae.remote.uris import as_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -105,6 +106,26 @@ class Decoded:
         return torch.cat([self.kmers(), *self.dense.values(), self.gc], dim=1)
 
 
+@dataclass(frozen=True)
+class Readouts:
+    """What the last layers of the decoder say, whatever it stands for.
+
+    Attributes
+    ----------
+    value, gate_logit
+        Of the 7-mers, shape (rows, 8192); there may be no gate.
+    dense
+        Log frequencies of the other blocks by name, as far as they have branches.
+    gcs
+        Log GC fraction, shape (rows, 1), of every branch that says one.
+    """
+
+    value: Tensor
+    gate_logit: Tensor | None
+    dense: dict[str, Tensor]
+    gcs: list[Tensor]
+
+
 class SparseBranch(nn.Module):
     """Branch of the 7-mers: a value pathway, a gate pathway beside it, and a GC head."""
 
@@ -166,11 +187,13 @@ class Decoder(nn.Module):
     output and the units that belong to its block, if there are any.
     """
 
+    derived_weight: Tensor
+
     def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()
         decoder = config.decoder
-        self._space = config.output_space
-        self._floor = log_floor(config, layout)
+        self.space = config.output_space
+        self.floor = log_floor(config, layout)
         self._pseudocount = layout.pseudocount
         self._parts = config.latent_parts
         self._n_shared = config.shared_latent
@@ -191,9 +214,32 @@ class Decoder(nn.Module):
 
         if config.output_space == "profile":
             self.derived_gc = DerivedGC(sparse)
+            # All of it at once: blocks and, last, GC.
+            parts = [cast(DerivedBlock, derive).weight for derive in self.derived.values()]
+            weight_KD = torch.cat([*parts, self.derived_gc.weight], dim=1)
+            self.register_buffer("derived_weight", weight_KD, persistent=False)
 
     def forward(self, z_BL: Tensor) -> Decoded:
         """Decode latents of shape (rows, latent units)."""
+        said = self.readouts(z_BL)
+        value_BK, gate_logit_BK, gcs_B1 = said.value, said.gate_logit, said.gcs
+        if self.space != "log":
+            value_BK = functional.softplus(value_BK)
+        if self.space == "profile":
+            value_BK = value_BK * torch.sigmoid(cast(Tensor, gate_logit_BK).float())
+            value_BK = value_BK / value_BK.sum(dim=1, keepdim=True)
+            derived_gc_B1 = in_float32(self.derived_gc, value_BK)
+            gcs_B1 = [(derived_gc_B1 + self._pseudocount).log(), *gcs_B1]
+        gc_B1 = mean_gc(gcs_B1)
+        decoded = Decoded(value_BK, gate_logit_BK, said.dense, gc_B1, self.space, self.floor)
+        if self.derived:
+            frequency_BK = decoded.frequency(self._pseudocount)
+            for name, derive in self.derived.items():
+                said.dense[name] = (in_float32(derive, frequency_BK) + self._pseudocount).log()
+        return decoded
+
+    def readouts(self, z_BL: Tensor) -> Readouts:
+        """Decode latents as far as the readouts, whatever the output space is."""
         *parts, shared_BL = torch.split(z_BL, [*self._parts.values(), self._n_shared], dim=1)
         part_of = dict(zip(self._parts, parts, strict=True))
         trunk_BH = self.shared(shared_BL)
@@ -204,21 +250,20 @@ class Decoder(nn.Module):
             return torch.cat([trunk_BH, part_of[name]], dim=1)
 
         value_BK, gate_logit_BK, gc_B1 = self.sparse(seen_by(self._sparse))
-        if self._space != "log":
-            value_BK = functional.softplus(value_BK)
-        if self._space == "profile":
-            value_BK = value_BK * torch.sigmoid(gate_logit_BK.float())
-            value_BK = value_BK / value_BK.sum(dim=1, keepdim=True)
-            gc_B1 = (in_float32(self.derived_gc, value_BK) + self._pseudocount).log()
         dense: dict[str, Tensor] = {}
-        gcs_B1 = [gc_B1]
+        gcs_B1 = [] if gc_B1 is None else [gc_B1]
         for name, branch in self.dense.items():
             dense[name], branch_gc_B1 = branch(seen_by(name))
             gcs_B1.append(branch_gc_B1)
-        mean_gc_B1 = cast(Tensor, sum(gcs_B1)) / len(gcs_B1)
-        decoded = Decoded(value_BK, gate_logit_BK, dense, mean_gc_B1, self._space, self._floor)
-        if self.derived:
-            frequency_BK = decoded.frequency(self._pseudocount)
-            for name, derive in self.derived.items():
-                dense[name] = (in_float32(derive, frequency_BK) + self._pseudocount).log()
-        return decoded
+        return Readouts(value_BK, gate_logit_BK, dense, gcs_B1)
+
+    def name_derived(self, derived_BD: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Logarithms of what `derived_weight` gives, by block; and of GC."""
+        widths = [cast(DerivedBlock, derive).weight.shape[1] for derive in self.derived.values()]
+        *dense, gc_B1 = torch.split((derived_BD + self._pseudocount).log(), [*widths, 1], dim=1)
+        return dict(zip(self.derived, dense, strict=True)), gc_B1
+
+
+def mean_gc(gcs_B1: Sequence[Tensor]) -> Tensor:
+    """Log GC as the average of what all branches say."""
+    return cast(Tensor, sum(gcs_B1)) / len(gcs_B1)

@@ -14,7 +14,7 @@ cross-entropy of presence plus the mean squared error of the values of the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -104,14 +104,26 @@ def loss_terms(decoded: Decoded, target: Target, config: LossConfig) -> dict[str
     if config.zero_penalty > 0.0:
         excess_BK = (out_BK - target.value).relu().square() * (1.0 - present_BK)
         terms["excess_absent"] = Mean(excess_BK.sum(), n_cells - n_present)
-    for name, log_BK in decoded.dense.items():
-        wanted_BK = target.dense[name]
-        error = (log_BK.float() - wanted_BK).square().sum()
-        terms[dense_name(name)] = Mean(error, n_rows * wanted_BK.shape[1])
-        if config.cosine_weight > 0.0:
-            distance_B = _cosine_distance(log_BK.float(), wanted_BK)
+    if config.cosine_weight > 0.0:
+        for name, log_BK in decoded.dense.items():
+            distance_B = _cosine_distance(log_BK.float(), target.dense[name])
             terms[cosine_name(name)] = Mean(distance_B.sum(), n_rows)
-    terms["mse_gc"] = Mean((decoded.gc.float() - target.gc).square().sum(), n_rows)
+    return terms | narrow_terms(decoded.dense, decoded.gc, target.dense, target.gc)
+
+
+def narrow_terms(
+    dense: Mapping[str, Tensor],
+    gc_B1: Tensor,
+    wanted: Mapping[str, Tensor],
+    wanted_gc_B1: Tensor,
+) -> dict[str, Mean]:
+    """Squared errors of the blocks that are narrow, by name, and of GC."""
+    n_rows = gc_B1.new_tensor(float(len(gc_B1)), dtype=torch.float32)
+    terms: dict[str, Mean] = {}
+    for name, log_BK in dense.items():
+        error = (log_BK.float() - wanted[name]).square().sum()
+        terms[dense_name(name)] = Mean(error, n_rows * log_BK.shape[1])
+    terms["mse_gc"] = Mean((gc_B1.float() - wanted_gc_B1).square().sum(), n_rows)
     return terms
 
 
@@ -200,7 +212,10 @@ class Elbo:
     terms
         Group errors, see `loss_terms`.
     latent, decoded, target
-        What they were computed from, for the metrics.
+        What they were computed from. In one pass (`kvae.model.one_pass`) neither
+        outputs nor targets exist as a whole, and these are None.
+    sums
+        Of such a pass: sums for the metrics by name.
     """
 
     loss: Tensor
@@ -209,8 +224,9 @@ class Elbo:
     beta: float
     terms: dict[str, Mean]
     latent: Latent
-    decoded: Decoded
-    target: Target
+    decoded: Decoded | None
+    target: Target | None
+    sums: Mapping[str, Tensor] | None = None
 
 
 def negative_elbo(
@@ -232,6 +248,22 @@ def negative_elbo(
     """
     with torch.autocast(target.gc.device.type, enabled=False):
         terms = loss_terms(decoded, target, config)
+    elbo = weighed(latent, terms, n_target, config, beta, pool, classes_B)
+    return replace(elbo, decoded=decoded, target=target)
+
+
+def weighed(
+    latent: Latent,
+    terms: dict[str, Mean],
+    n_target: int,
+    config: LossConfig,
+    beta: float,
+    pool: Callable[[Tensor], Tensor] | None = None,
+    classes_B: Tensor | None = None,
+    sums: Mapping[str, Tensor] | None = None,
+) -> Elbo:
+    """Weigh the terms of a batch, see `negative_elbo`."""
+    with torch.autocast(latent.mean.device.type, enabled=False):
         if config.contrast_weight > 0.0 and classes_B is not None:
             terms["contrast"] = contrast(latent.mean, classes_B, config.temperature)
         kl_BL = latent.kl()
@@ -248,4 +280,4 @@ def negative_elbo(
         loss = reconstruction + beta * kl
         if "contrast" in means:
             loss = loss + config.contrast_weight * means["contrast"]
-    return Elbo(loss, reconstruction, kl, beta, terms, latent, decoded, target)
+    return Elbo(loss, reconstruction, kl, beta, terms, latent, None, None, sums)

@@ -53,32 +53,43 @@ class TargetReader:
     """Reads the target out of feature rows; knows the layout and the threshold."""
 
     def __init__(self, config: ModelConfig, layout: Layout) -> None:
-        self._sparse = find_block(layout, config.decoder.sparse.block).slice
+        self.sparse = find_block(layout, config.decoder.sparse.block).slice
         self._dense = {name: find_block(layout, name).slice for name in config.decoder.dense_blocks}
         self._gc = find_block(layout, "gc").slice
         self._length = find_block(layout, "length").slice
         self.k = find_block(layout, config.decoder.sparse.block).k or 1
-        self._pseudocount = layout.pseudocount
-        self._threshold = config.presence_threshold
+        self.pseudocount = layout.pseudocount
+        self.threshold = config.presence_threshold
         self.is_linear = config.output_space != "log"
-        self._floor = config.log_floor
-        parts = (self._sparse, *self._dense.values(), self._gc)
+        self.floor = config.log_floor
+        parts = (self.sparse, *self._dense.values(), self._gc)
         self.n_target = sum(part.stop - part.start for part in parts)
 
     def __call__(self, x_BF: Tensor) -> Target:
         """Target of feature rows of shape (rows, fields)."""
         x_BF = x_BF.float()
-        frequency_BK = x_BF[:, self._sparse].exp().sub_(self._pseudocount).clamp_(min=0.0)
-        if self._floor is not None:
-            x_BF = x_BF.clamp(min=self._floor)
-        log_BK = x_BF[:, self._sparse]
+        frequency_BK = x_BF[:, self.sparse].exp().sub_(self.pseudocount).clamp_(min=0.0)
+        if self.floor is not None:
+            x_BF = x_BF.clamp(min=self.floor)
+        log_BK = x_BF[:, self.sparse]
         return Target(
             log_frequency=log_BK,
             frequency=frequency_BK,
-            present=frequency_BK > self._threshold,
+            present=frequency_BK > self.threshold,
             value=frequency_BK if self.is_linear else log_BK,
             dense={name: x_BF[:, part] for name, part in self._dense.items()},
             gc=x_BF[:, self._gc],
-            n_windows=(x_BF[:, self._length].exp() - (self.k - 1)).clamp(min=1.0),
-            threshold=self._threshold,
+            n_windows=self.n_windows(x_BF),
+            threshold=self.threshold,
         )
+
+    def n_windows(self, x_BF: Tensor) -> Tensor:
+        """7-mers of each row, as many as its length has places for, shape (rows, 1)."""
+        return (x_BF[:, self._length].float().exp() - (self.k - 1)).clamp(min=1.0)
+
+    def narrow(self, x_BF: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Targets of the other blocks by name, and of GC."""
+        if self.floor is not None:
+            x_BF = x_BF.clamp(min=self.floor)
+        dense = {name: x_BF[:, part].float() for name, part in self._dense.items()}
+        return dense, x_BF[:, self._gc].float()

@@ -13,9 +13,10 @@ from kvae import defaults
 from kvae.config import LossConfig, ModelConfig, override
 from kvae.errors import KvaeError
 from kvae.layout import Layout, default_layout
-from kvae.model.decoder import Decoded, Decoder
+from kvae.model.decoder import Decoded, Decoder, Readouts, mean_gc
 from kvae.model.encoder import build_encoder
-from kvae.model.losses import Elbo, negative_elbo
+from kvae.model.losses import Elbo, Mean, narrow_terms, negative_elbo, weighed
+from kvae.model.one_pass import Watch, has_one_pass, pass_over
 from kvae.model.posterior import Latent
 from kvae.model.targets import Target, TargetReader
 from kvae.presets import get_preset
@@ -193,6 +194,7 @@ class KmerVAE(nn.Module):
         noise_BL: Tensor | None = None,
         pool: Callable[[Tensor], Tensor] | None = None,
         classes_B: Tensor | None = None,
+        watch: Watch | None = None,
     ) -> Elbo:
         """Negative ELBO of a batch.
 
@@ -215,16 +217,49 @@ class KmerVAE(nn.Module):
         classes_B
             Which rows the contrast takes for alike, integers of shape (rows,); every
             row is a class of its own where omitted.
+        watch
+            What to sum for the metrics. Where it is given, and design and loss allow it
+            (`kvae.model.one_pass.has_one_pass`), all is computed in one pass, which is
+            faster and needs less memory, and outputs and targets are not kept.
         """
         loss = loss or LossConfig()
         beta = loss.beta if beta is None else beta
-        latent, decoded = self(x_BF, generator, noise_BL)
         paired = loss.target == "half"
-        target: Target = self.read_target(x_BF.roll(len(x_BF) // 2, 0) if paired else x_BF)
         if paired and classes_B is None:
             classes_B = torch.arange(len(x_BF) // 2, device=x_BF.device).repeat(2)
         n_target = self.read_target.n_target
+        # Each half is decoded as the other.
+        shift = len(x_BF) // 2 if paired else 0
+        if watch is not None and has_one_pass(self.config, loss):
+            latent = self.inference(x_BF)
+            said = self.decoder.readouts(latent.sample(generator, noise_BL))
+            terms, sums = self._in_one_pass(said, x_BF, shift, watch)
+            return weighed(latent, terms, n_target, loss, beta, pool, classes_B, sums)
+        latent, decoded = self(x_BF, generator, noise_BL)
+        target: Target = self.read_target(x_BF.roll(-shift, 0) if paired else x_BF)
         return negative_elbo(latent, decoded, target, n_target, loss, beta, pool, classes_B)
+
+    def _in_one_pass(
+        self, said: Readouts, x_BF: Tensor, shift: int, watch: Watch
+    ) -> tuple[dict[str, Mean], dict[str, Tensor]]:
+        """Terms of the loss, and sums for the metrics."""
+        decoder, reader = self.decoder, self.read_target
+        found = pass_over(said.value, said.gate_logit, x_BF, shift, decoder, reader, watch)
+        n_rows = x_BF.new_tensor(float(len(x_BF)), dtype=torch.float32)
+        n_cells = n_rows * said.value.shape[1]
+        counts = {"nats": n_rows, "valMSE": found.sums["present"].to(n_rows.dtype)}
+        terms = {
+            name: Mean(total, counts.get(name, n_cells)) for name, total in found.totals.items()
+        }
+        wanted, gc_B1 = reader.narrow(x_BF)
+        wanted = {name: rows_BK.roll(-shift, 0) for name, rows_BK in wanted.items()}
+        if found.derived is None:
+            dense, decoded_gc_B1 = said.dense, mean_gc(said.gcs)
+        else:
+            dense, decoded_gc_B1 = decoder.name_derived(found.derived)
+        with torch.autocast(x_BF.device.type, enabled=False):
+            terms |= narrow_terms(dense, decoded_gc_B1, wanted, gc_B1.roll(-shift, 0))
+        return terms, found.sums
 
     @property
     def n_parameters(self) -> int:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
-from kvae.evaluation.labels import SOURCE, label_rows, read_labels
+from kvae.labels import SOURCE, label_rows, read_labels
 from kvae.latents import Latents
 from kvae.reporting.points import Points, combined
 from kvae.row_sources import Indices

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kvae.errors import KvaeError
+from kvae.labels import label_rows, read_labels
 from kvae.row_sources import Indices, RowSource
 
 if TYPE_CHECKING:
@@ -61,9 +62,6 @@ def row_classes(source: RowSource, training: TrainConfig) -> Classes:
     contigs = _codes(_pairs(codes, source.ids))
     if training.positives == "contig" or training.labels is None:
         return Classes(contigs, are_grouped=False)
-    # Reading tables is the business of the evaluation, which few runs need.
-    from kvae.evaluation.labels import label_rows, read_labels
-
     table = read_labels(training.labels)
     labels = label_rows(source, table, [training.positives]).columns[training.positives]
     named = np.asarray(labels).astype(str)

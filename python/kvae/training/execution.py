@@ -154,13 +154,15 @@ class Execution:
         for part in training.freeze:
             self.model.get_submodule(part).requires_grad_(False)
 
-    def execute(self, *, resume: bool) -> TrainResult:
+    def execute(self, *, resume: bool, is_there: bool = True) -> TrainResult:
         """Run the epochs that are left and store each.
 
         Parameters
         ----------
         resume
             Continue from the folder's newest checkpoint, if there is one.
+        is_there
+            Whether there was a folder when it was decided that the run may start.
 
         Raises
         ------
@@ -194,7 +196,7 @@ class Execution:
             self.progress.message(f"{done}: give a higher number to go on")
             return self._result(state)
         if self.processes.is_first:
-            self._write_start(state, baselines)
+            self._write_start(state, baselines, is_there=is_there)
         batch_size = self.config.training.batch_size
         with (
             self.precision.products(),
@@ -232,10 +234,12 @@ class Execution:
             rows, classes.codes, related, training.batch_size, training.per_class, training.seed
         )
 
-    def _write_start(self, state: RunState | None, baselines: dict[str, dict[str, float]]) -> None:
+    def _write_start(
+        self, state: RunState | None, baselines: dict[str, dict[str, float]], *, is_there: bool
+    ) -> None:
         """Make the folder that of a run that starts, or goes on."""
         if state is None:
-            self.folder.start(self.config)
+            self.folder.start(self.config, is_there=is_there)
             self._write_facts(baselines)
         else:
             self.folder.write_config(self.config)

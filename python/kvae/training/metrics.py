@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kvae.model.losses import reconstruction_loss
+from kvae.model.one_pass import Watch
 from kvae.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -92,23 +93,35 @@ class EpochSums:
         share = float(self._processes.is_first)
         self._sums = {name: value.to(where) * share for name, value in state.items()}
 
+    @property
+    def watch(self) -> Watch:
+        """What a pass over a batch has to sum for this."""
+        return Watch(self._thresholds, NONZERO_LOG)
+
     def _batch_sums(self, elbo: Elbo) -> dict[str, Tensor]:
+        kl_BL = elbo.latent.kl()
+        n_rows = kl_BL.new_full((), float(len(kl_BL)))
+        sums = {"rows": n_rows, "kl_L": kl_BL.sum(dim=0)}
+        for name, term in elbo.terms.items():
+            sums[f"total {name}"], sums[f"count {name}"] = term.total, term.count
+        wide = self._wide_sums(elbo) if elbo.sums is None else elbo.sums
+        return {**sums, **wide}
+
+    def _wide_sums(self, elbo: Elbo) -> dict[str, Tensor]:
+        """Sum what `kvae.model.one_pass` does, from outputs and targets as a whole."""
         decoded, target = elbo.decoded, elbo.target
+        assert decoded is not None
+        assert target is not None
         present_BK = target.present
         log_BK = target.log_frequency
-        n_rows = log_BK.new_full((), float(len(log_BK)))
         out_BK = decoded.kmers().float()
         error_BK = (out_BK - target.value).square_()
         sums = {
-            "rows": n_rows,
-            "cells": n_rows * log_BK.shape[1],
+            "cells": log_BK.new_full((), float(log_BK.numel())),
             "present": present_BK.sum(),
             "out": error_BK.sum(),
             "out_present": error_BK.mul_(present_BK).sum(),
-            "kl_L": elbo.latent.kl().sum(dim=0),
         }
-        for name, term in elbo.terms.items():
-            sums[f"total {name}"], sums[f"count {name}"] = term.total, term.count
         presence_logit_BK = decoded.presence_logit(target.n_windows)
         if presence_logit_BK is None:
             says_BK = out_BK > self._cut(target.threshold, decoded.space)

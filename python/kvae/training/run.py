@@ -145,10 +145,13 @@ def train(
     changes = {**(settings or {})}
     changes |= {key: value for key, value in named.items() if value is not None}
     torch_device = resolve_device(local_device(device))
-    with joined(torch_device) as processes:
+    with joined(torch_device) as processes, folder.reserved():
         listener = (progress if processes.is_first else None) or TrainProgress()
 
+        was_there = folder.path.exists()
+
         def decide() -> str:
+            folder.reserve()
             if resume and folder.is_run:
                 return "resume" + continued(folder, preset, config, changes).model_dump_json()
             if resume:
@@ -195,7 +198,7 @@ def train(
                 None if init is None else StartingModel(init).copy_to,
                 input_files(features),
             )
-            return execution.execute(resume=decision.startswith("resume"))
+            return execution.execute(resume=decision.startswith("resume"), is_there=was_there)
 
 
 @contextmanager

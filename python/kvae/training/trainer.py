@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kvae.config import RunConfig, TrainConfig
     from kvae.model import KmerVAE
     from kvae.model.losses import Elbo
+    from kvae.model.one_pass import Watch
     from kvae.training.precision import Precision
     from kvae.training.processes import Processes
     from kvae.training.split import Split
@@ -220,7 +221,7 @@ class Trainer:
         n_rows = 0
         for batch in self._batches(f"epoch {epoch}", batches, self.position):
             self._set_lr(epoch, len(batches))
-            elbo, loss = self._step(batch, beta)
+            elbo, loss = self._step(batch, beta, sums.watch)
             self._guard.watch(loss, f"step {self.step} (epoch {epoch})", batch.rows)
             sums.update(elbo)
             n_rows += len(batch.rows)
@@ -247,7 +248,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
 
-    def _step(self, batch: Batch, beta: float) -> tuple[Elbo, Tensor]:
+    def _step(self, batch: Batch, beta: float, watch: Watch) -> tuple[Elbo, Tensor]:
         """Learn from a batch: what this process computed, and the loss of the whole batch."""
         momentum = self._config.model.batch_norm_momentum
         set_batch_norm_momentum(self.model, momentum, self.step)
@@ -256,7 +257,7 @@ class Trainer:
         loss_of = self._compiled if self._compiled and settled else self._loss_of
         noise_BL = self._noise(len(batch.rows))
         with self._precision.autocast():
-            elbo = loss_of(batch.x, noise_BL, beta, self._classes_of(batch.rows))
+            elbo = loss_of(batch.x, noise_BL, beta, self._classes_of(batch.rows), watch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(elbo.loss))
         loss = share_gradients(self.model, elbo.loss, self.processes)
@@ -268,12 +269,23 @@ class Trainer:
         return elbo, loss
 
     def _loss_of(
-        self, x_BF: Tensor, noise_BL: Tensor, beta: float, classes_B: Tensor | None
+        self,
+        x_BF: Tensor,
+        noise_BL: Tensor,
+        beta: float,
+        classes_B: Tensor | None,
+        watch: Watch,
     ) -> Elbo:
         pool = self.processes.add if self.processes.are_several else None
         loss = self._config.loss
         return self.model.elbo(
-            x_BF, loss, beta=beta, noise_BL=noise_BL, pool=pool, classes_B=classes_B
+            x_BF,
+            loss,
+            beta=beta,
+            noise_BL=noise_BL,
+            pool=pool,
+            classes_B=classes_B,
+            watch=watch,
         )
 
     def _classes_of(self, rows: Indices) -> Tensor | None:
@@ -307,7 +319,8 @@ class Trainer:
         for batch in self._batches("validation", batches):
             noise_BL = self._noise(len(batch.rows), generator)
             with self._precision.autocast():
-                elbo = self._loss_of(batch.x, noise_BL, beta, self._classes_of(batch.rows))
+                classes_B = self._classes_of(batch.rows)
+                elbo = self._loss_of(batch.x, noise_BL, beta, classes_B, sums.watch)
             loss = self.processes.add(elbo.loss)
             guard.watch(loss, f"the validation of epoch {epoch}", batch.rows)
             sums.update(elbo)
