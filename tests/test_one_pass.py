@@ -181,6 +181,18 @@ def test_which_designs_go_the_long_way() -> None:
     assert not has_one_pass(profile.model, weighed)
 
 
+@pytest.mark.parametrize("design", DESIGNS)
+def test_no_rows_have_nothing_to_learn(design: str) -> None:
+    model, loss, x_BF = model_and_rows(design)
+    noise_BL = torch.empty(0, model.config.n_latent)
+    model.eval()
+    elbo = model.elbo(x_BF[:0], loss, noise_BL=noise_BL, watch=WATCH, pool=torch.ones_like)
+    torch.autograd.backward(elbo.loss)
+    assert elbo.loss.item() == 0.0
+    assert elbo.sums is not None
+    assert all(float(value) == 0.0 for value in elbo.sums.values())
+
+
 def test_a_gradient_is_given_once() -> None:
     model, loss, x_BF = model_and_rows("linear")
     found = model.elbo(x_BF, loss, watch=WATCH).loss

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -214,7 +215,8 @@ class _Job:
         # No piece goes around the end.
         edge = n_rows - self._shift
         starts = [*range(0, edge, step), *range(edge, n_rows, step)]
-        for start, stop in zip(starts, [*starts[1:], n_rows], strict=True):
+        # There may be no rows: those of a batch can be fewer than the processes.
+        for start, stop in pairwise([*starts, n_rows]):
             target = (start + self._shift) % n_rows
             yield slice(start, stop), slice(target, target + stop - start)
 
