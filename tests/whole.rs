@@ -11,8 +11,9 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt64Type};
 use arrow_ipc::reader::FileReader;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{DeflateEncoder, GzEncoder};
+use flate2::{Compression, Crc};
+use kvae::count::Counter;
 use kvae::error::{Error, Result};
 use kvae::featurize::{Kept, Options, featurize};
 use kvae::input::discover::Input;
@@ -20,8 +21,10 @@ use kvae::input::share::Shard;
 use kvae::layout::Layout;
 use kvae::merge::merge;
 use kvae::naive;
+use kvae::packed::pack;
 use kvae::pipeline::Summary;
-use kvae::row_file::RowFile;
+use kvae::row_file::{RowFile, Stretch};
+use kvae::simd::Backend;
 use tempfile::TempDir;
 
 const WINDOW: usize = 100;
@@ -273,4 +276,119 @@ fn a_run_stops_when_it_is_told_to() {
     let mut watch = |_, _| Err(Error::Interrupted);
     let stopped = featurize(&named(&[path]), &out, &out, &options(Kept::Log), &mut watch);
     assert!(matches!(stopped, Err(Error::Interrupted)));
+}
+
+/// BGZF, in blocks of some bytes.
+fn bgzf(text: &[u8], block_len: usize) -> Vec<u8> {
+    let mut file = Vec::new();
+    for block in text.chunks(block_len).chain([&b""[..]]) {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(block).unwrap();
+        let deflated = encoder.finish().unwrap();
+        let mut crc = Crc::new();
+        crc.update(block);
+        file.extend(b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0");
+        file.extend((deflated.len() as u16 + 25).to_le_bytes());
+        file.extend(deflated);
+        file.extend(crc.sum().to_le_bytes());
+        file.extend((block.len() as u32).to_le_bytes());
+    }
+    file
+}
+
+#[test]
+fn blocks_are_inflated_by_all_threads_to_the_same_rows() {
+    let folder = TempDir::new().unwrap();
+    let mut text = Vec::new();
+    for i in 0..40 {
+        writeln!(text, ">r{i}").unwrap();
+        text.extend(letters(100_000, i));
+        text.push(b'\n');
+    }
+    let files = [("plain.fa", text.clone()), ("blocks.fa.gz", bgzf(&text, 50_000))];
+    let features = files.map(|(name, content)| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        let out = folder.path().join("out.arrow");
+        let threads = NonZeroUsize::new(3).unwrap();
+        run(&[path], &out, &Options { threads, ..options(Kept::Log) }).unwrap();
+        let columns = |batch: RecordBatch| batch.column_by_name("features").unwrap().clone();
+        batches(&out).into_iter().map(columns).collect::<Vec<_>>()
+    });
+    assert!(features[0] == features[1]);
+    let damaged = folder.path().join("damaged.fa.gz");
+    let mut content = bgzf(&text, 50_000);
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(&damaged, content).unwrap();
+    let out = folder.path().join("out.arrow");
+    let message = refusal(&[damaged], &out, &options(Kept::Log));
+    assert!(message.contains("damaged.fa.gz: the BGZF data is corrupt"), "{message}");
+}
+
+#[test]
+fn empty_files_are_told() {
+    let folder = TempDir::new().unwrap();
+    let inside = folder.path().join("in");
+    fs::create_dir(&inside).unwrap();
+    fs::write(inside.join("a.fa"), [b">a\n", &letters(500, 1)[..]].concat()).unwrap();
+    fs::write(inside.join("b.fa"), " \n").unwrap();
+    let out = folder.path().join("out.arrow");
+    let summary = run(std::slice::from_ref(&inside), &out, &options(Kept::Log)).unwrap();
+    assert_eq!(summary.warnings.len(), 1);
+    assert!(summary.warnings[0].contains("b.fa: the file is empty"), "{:?}", summary.warnings);
+    let named = [inside.join("b.fa")];
+    assert!(refusal(&named, &out, &options(Kept::Log)).contains("b.fa: the file is empty"));
+}
+
+#[test]
+fn rows_of_packed_letters_are_those_of_the_definition() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("packed");
+    let sequence = letters(1_003, 5);
+    let backend = Backend::active().unwrap();
+    let layout = Layout::new(&[3]).unwrap();
+    let mut counter = Counter::new([3], backend);
+    counter.count(&sequence);
+    let (mut bytes, mut gaps) = (Vec::new(), Vec::new());
+    pack(&sequence, counter.runs(), backend, &mut bytes, &mut gaps);
+    fs::write(&path, &bytes).unwrap();
+    let file = RowFile::open(&[&path], true).unwrap();
+    assert_eq!((file.bases(), file.digests()), (vec![0], vec![None]));
+    let stretch = |end| Stretch { offset: 0, letters: 0..end, gaps: 0..gaps.len() };
+    let mut row = vec![0.0; layout.n_fields()];
+    let one = NonZeroUsize::MIN;
+    file.packed_rows(&layout, &[stretch(1_003)], &gaps, one, backend, &mut row).unwrap();
+    for (x, y) in row.iter().zip(naive::row(&sequence, &[3], &[])) {
+        assert!((f64::from(*x) - y).abs() <= 2e-6 * y.abs().max(1.0), "{x} {y}");
+    }
+    let beyond = file.packed_rows(&layout, &[stretch(9_000)], &gaps, one, backend, &mut row);
+    assert!(beyond.unwrap_err().to_string().starts_with(path.to_str().unwrap()));
+}
+
+#[test]
+fn every_part_of_a_feature_file_is_held_against_its_checksum() {
+    let folder = TempDir::new().unwrap();
+    let (paths, _) = inputs(folder.path());
+    let out = folder.path().join("out.arrow");
+    run(&paths, &out, &options(Kept::Log)).unwrap();
+    let whole = RowFile::open(&[&out], true).unwrap();
+    assert!(whole.digests()[0].is_some());
+    let content = fs::read(&out).unwrap();
+    whole.verify(0, content.len() as u64).unwrap();
+    whole.verify_message(0, 0).unwrap();
+    whole.verify_message(0, 99).unwrap();
+    whole.verify_message(7, 0).unwrap();
+    for at in (0..content.len()).step_by(content.len() / 150) {
+        let mut damaged = content.clone();
+        damaged[at] ^= 4;
+        fs::write(&out, damaged).unwrap();
+        let found = RowFile::open(&[&out], true)
+            .and_then(|file| file.verify(0, content.len() as u64).map(|()| file.digests()));
+        match found {
+            Err(error) => assert!(error.to_string().starts_with(out.to_str().unwrap()), "{error}"),
+            // Another end of the file makes it one without checksums.
+            Ok(digests) => assert_eq!(digests, [None], "{at}"),
+        }
+    }
 }
