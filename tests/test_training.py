@@ -291,7 +291,7 @@ def test_a_full_disk_is_reported_in_one_line(
     run(store, tmp_path / "run")
     before = checkpoint(tmp_path / "run")[1]
     monkeypatch.setattr("kvae.model.files._write_tensors", fail)
-    with pytest.raises(KvaeError, match=r"cannot be written: .*No space left"):
+    with pytest.raises(KvaeError, match=r"cannot be written: .*no space left"):
         run(store, tmp_path / "run", epochs=3, resume=True)
     assert checkpoint(tmp_path / "run")[1] == before
 
