@@ -8,6 +8,7 @@
 
 mod reading;
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -82,17 +83,20 @@ pub fn merge(
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {
                 let to_write = Arc::clone(&to_write);
-                scope.spawn(move || write_all(&to_write))
+                thread::Builder::new().spawn_scoped(scope, move || write_all(&to_write))
             })
-            .collect();
+            .collect::<io::Result<_>>()
+            .map_err(|error| Error::io(target, error))?;
         drop(to_write);
         let mut shares: Vec<_> = (0..readers)
             .map(|share| {
                 let (send, receive) = sync_channel(1);
-                scope.spawn(move || read_share(parts, share, readers, &send));
-                receive
+                thread::Builder::new()
+                    .spawn_scoped(scope, move || read_share(parts, share, readers, &send))
+                    .map(|_| receive)
             })
-            .collect();
+            .collect::<io::Result<_>>()
+            .map_err(|error| Error::io(target, error))?;
         let mut joined = Joined { ends: BatchEnds::default(), parts: Vec::new() };
         let mut write = |parts: &[Part]| -> Result<()> {
             for flush in writer.write_rows(parts)? {

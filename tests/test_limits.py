@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import kvae
 from kvae.encoding import encode
 from kvae.progress import Progress
 from sequences import fasta, fastq, random_sequence, write
@@ -124,6 +125,48 @@ def threads_of(folder: Path, n: int) -> int:
         process.stdin.close()
         assert process.wait(timeout=60) == 0
     return most
+
+
+MERGE = """
+import resource
+import sys
+
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]) << 20,) * 2)
+from kvae.cli import main
+
+sys.argv = ["kvae", "merge", "-q", "shards", "-o", "merged.arrow", "--force"]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of the address space")
+def test_merging_says_in_one_line_that_memory_is_short(tmp_path: Path) -> None:
+    records = [(f"r{i}", random_sequence(5_000, i)) for i in range(600)]
+    kvae.featurize(write(tmp_path / "in.fa", fasta(records)), tmp_path / "whole.arrow")
+    for i in range(3):
+        kvae.featurize(tmp_path / "in.fa", tmp_path / "shards", shard=(i + 1, 3))
+    for megabytes in (180, 220, 260, 300, 2_000):
+        result = subprocess.run(
+            [sys.executable, "-c", MERGE, str(megabytes)],
+            cwd=tmp_path,
+            # With traces the standard library needs memory to tell that there is none.
+            env={**os.environ, "RUST_BACKTRACE": "0"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if result.returncode == 0:
+            assert (tmp_path / "merged.arrow").read_bytes() == (
+                tmp_path / "whole.arrow"
+            ).read_bytes()
+            continue
+        assert result.returncode == 1, result.stderr
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert result.stderr.startswith("kvae: error: ")
+        assert "memory" in result.stderr
+    assert result.returncode == 0
+    assert not list(tmp_path.glob(".kvae.*"))
 
 
 def test_featurize_has_the_threads_that_were_asked_for(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,15 +66,23 @@ struct Memory(VecDeque<Buffer>);
 
 impl Memory {
     /// Memory of at least so many bytes.
-    fn take(&mut self, length: usize) -> MutableBuffer {
+    ///
+    /// # Errors
+    /// If there is no more.
+    fn take(&mut self, length: usize) -> io::Result<MutableBuffer> {
         if let Some(buffer) = self.0.pop_front() {
             match buffer.into_mutable() {
-                Ok(free) if free.len() >= length => return free,
+                Ok(free) if free.len() >= length => return Ok(free),
                 Ok(_) => {}
                 Err(in_use) => self.0.push_front(in_use),
             }
         }
-        MutableBuffer::from_len_zeroed(length.max(RUN as usize))
+        // In words of eight bytes, on which Arrow's columns start.
+        let words = length.max(RUN as usize).div_ceil(size_of::<u64>());
+        let mut memory: Vec<u64> = Vec::new();
+        memory.try_reserve_exact(words).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        memory.resize(words, 0);
+        Ok(MutableBuffer::from(memory))
     }
 }
 
@@ -176,7 +185,7 @@ impl Input {
             return Err(read_error(&self.path, error));
         }
         let length = (chunks.end - chunks.start) as usize;
-        let mut buffer = memory.take(length);
+        let mut buffer = memory.take(length).map_err(|error| Error::io(&self.path, error))?;
         let into = &mut buffer.as_slice_mut()[..length];
         self.checksums.read(&self.file, &self.path, chunks.start, into)?;
         let whole = Buffer::from(buffer);
