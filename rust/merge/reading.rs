@@ -78,7 +78,7 @@ impl Memory {
             }
         }
         // In words of eight bytes, on which Arrow's columns start.
-        let words = length.max(RUN as usize).div_ceil(size_of::<u64>());
+        let words = length.div_ceil(size_of::<u64>());
         let mut memory: Vec<u64> = Vec::new();
         memory.try_reserve_exact(words).map_err(|_| io::ErrorKind::OutOfMemory)?;
         memory.resize(words, 0);

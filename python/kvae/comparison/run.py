@@ -129,7 +129,8 @@ def compare(
         run = RunFolder(folder / entry.name)
         run.check_free(force=True)
         if run.is_run:
-            run.start(entry.config)
+            with run.reserved():
+                run.start(entry.config)
     folder.mkdir(exist_ok=True)
     outcomes = [Outcome(entry) for entry in entries]
     _write_tables(folder, about, outcomes)
