@@ -21,6 +21,8 @@ pytestmark = marks_of("ray", "scale")
 PROGRAM = """
 import json, os, sys, time
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+# As kvae starts it: see kvae.distributed.
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 # Two workers, whatever the machine has; they find the same packages as this process.
 import ray
 from pathlib import Path

@@ -337,6 +337,9 @@ def _results(ray: Any, refs: dict[Any, int], thing: str, count: int) -> Iterator
 @contextmanager
 def _cluster(address: str | None) -> Iterator[Any]:
     """Connect to a cluster, or start one on this machine for as long as it is needed."""
+    # Under `uv run` Ray would have every worker copy the folder that one is in, build its
+    # project anew and run that. The packages of this process are what workers are to use.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     ray = require("ray", "ray", "running on a cluster of Ray")
     if ray.is_initialized():
         yield ray
