@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import kvae
 from kvae.config import TrainConfig
 from kvae.errors import KvaeError
 from kvae.layout import Layout
@@ -311,3 +312,10 @@ def test_curves_are_read_by_tensorboard(tmp_path: Path, store: MemoryStore) -> N
         expected = [line[part]["loss"] for line in lines]
         assert [event.value for event in events] == pytest.approx(expected, rel=1e-6)
     assert len(curves.Scalars("lr")) == 3
+
+
+def test_rows_without_a_block_of_the_model_are_named(tmp_path: Path) -> None:
+    kvae.featurize(Path(__file__).parent / "data", tmp_path / "4mers.arrow", k=[4])
+    with pytest.raises(KvaeError, match=r"4mers\.arrow: the model needs the block 7-mers.*--k"):
+        train(tmp_path / "4mers.arrow", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

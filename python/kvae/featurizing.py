@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from kvae import _core
 from kvae.atomic import atomic_output
 from kvae.logs import describe_inputs
-from kvae.remote import featurize_files
+from kvae.remote import Request, featurize_files
 from kvae.remote.uris import as_path, local_path
 
 # Loading numpy takes longer than featurizing many a genome.
@@ -243,21 +243,11 @@ def featurize(
         "featurizing to %s: k %s, window %d, min_length %d, store %s, sequence %s, threads %s",
         *(as_path(output), list(k), window, min_length, store, sequence, threads or "all"),
     )
+    request = Request(
+        list(k), window, min_length, store, sequence, skip_bad, None, threads, progress
+    )
     with atomic_output(output, force=force) as temporary:
-        summary = featurize_files(
-            paths,
-            temporary,
-            as_path(output),
-            list(k),
-            window,
-            min_length,
-            store,
-            sequence,
-            skip_bad,
-            None,
-            threads,
-            progress,
-        )
+        summary = featurize_files(paths, temporary, as_path(output), request)
     result = FeaturizeResult(**summary, seconds=time.perf_counter() - start)
     log_outcome(result)
     return result

@@ -23,7 +23,7 @@ from kvae.featurizing import (
     Progress,
 )
 from kvae.logs import describe_inputs
-from kvae.remote import featurize_files
+from kvae.remote import Request, featurize_files
 from kvae.remote.uris import as_path, as_uri, has_uris, local_path
 from kvae.shards import has_shards
 from kvae.store import FeatureStore
@@ -105,20 +105,8 @@ def open_sequences(
         for line in describe_inputs(paths):
             LOGGER.info("input: %s", line)
         start = time.perf_counter()
-        summary = featurize_files(
-            paths,
-            path,
-            path,
-            k,
-            window,
-            min_length,
-            "packed",
-            True,
-            False,
-            None,
-            threads,
-            progress,
-        )
+        request = Request(list(k), window, min_length, "packed", threads=threads, progress=progress)
+        summary = featurize_files(paths, path, path, request)
         _tell(FeaturizeResult(**summary, seconds=time.perf_counter() - start))
         name = as_path(paths[0]) if paths else None
         # Nothing happens to what no disk has held.

@@ -14,7 +14,7 @@ from kvae.atomic import atomic_output
 from kvae.errors import KvaeError
 from kvae.featurizing import FeaturizeResult, Progress
 from kvae.layout import Layout
-from kvae.remote import featurize_files, share_of_inputs
+from kvae.remote import Request, featurize_files, share_of_inputs
 from kvae.remote.uris import RemotePath
 from kvae.shards import (
     MANIFEST_FORMAT,
@@ -101,21 +101,10 @@ def featurize_shard(
     prefix = f".{shard.stem}."
     if not isinstance(folder, RemotePath):
         _remove_leftovers(folder, prefix)
+    part = (shard.index, shard.count)
+    rows = Request(k, window, min_length, store, sequence, skip_bad, part, threads, progress)
     with atomic_output(output, force=True, prefix=prefix) as temporary:
-        summary: Mapping[str, Any] = featurize_files(
-            paths,
-            temporary,
-            output,
-            k,
-            window,
-            min_length,
-            store,
-            sequence,
-            skip_bad,
-            (shard.index, shard.count),
-            threads,
-            progress,
-        )
+        summary = featurize_files(paths, temporary, output, rows)
         manifest = {
             **request,
             **{name: summary[name] for name in _RESULTS},

@@ -79,7 +79,10 @@ def find_block(layout: Layout, name: str) -> Block:
         if block.name == name:
             return block
     present = ", ".join(block.name for block in layout.blocks)
-    raise KvaeError(f"the model needs the block {name}, the features have: {present}")
+    raise KvaeError(
+        f"the model needs the block {name}, the features have: {present}; "
+        "featurize again with a --k that has it, or give a model that does without"
+    )
 
 
 def log_floor(config: ModelConfig, layout: Layout) -> float:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvae import _core
 from kvae.errors import KvaeError
@@ -19,32 +19,37 @@ from kvae.remote.uris import RemotePath, has_uris, local_path, names_uris
 if TYPE_CHECKING:
     from kvae.progress import Progress as PassProgress
 
-__all__ = ["featurize_files", "local_files", "share_of_inputs", "told_of"]
+__all__ = ["Request", "featurize_files", "local_files", "share_of_inputs", "told_of"]
 
 Progress = Callable[[int, int | None, int, int], object]
+
+
+class Request(NamedTuple):
+    """What `kvae._core.featurize` is told besides the files, in its order."""
+
+    ks: Sequence[int]
+    window: int
+    min_length: int
+    store: str
+    sequence: bool = True
+    skip_bad: bool = False
+    shard: tuple[int, int] | None = None
+    threads: int | None = None
+    progress: Progress | None = None
 
 
 def featurize_files(
     paths: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    ks: Sequence[int],
-    window: int,
-    min_length: int,
-    store: str,
-    sequence: bool,
-    skip_bad: bool,
-    shard: tuple[int, int] | None,
-    threads: int | None,
-    progress: Progress | None,
+    request: Request,
 ) -> Mapping[str, Any]:
     """Write rows to a file, as `kvae._core.featurize` does, of inputs that may be remote."""
-    options = (list(ks), window, min_length, store, sequence, skip_bad, shard, threads, progress)
     if not names_uris(paths):
-        return _core.featurize(paths, out, target, *options)
+        return _core.featurize(paths, out, target, *request)
     from kvae.remote.inputs import RemoteInputs
 
-    return RemoteInputs(paths).featurize(out, target, *options)
+    return RemoteInputs(paths).featurize(out, target, request)
 
 
 def share_of_inputs(

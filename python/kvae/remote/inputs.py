@@ -9,7 +9,7 @@ from typing import Any
 
 from kvae import _core
 from kvae.errors import KvaeError
-from kvae.remote import Progress
+from kvae.remote import Progress, Request
 from kvae.remote.feeding import Feeder, original, pipes, renamed
 from kvae.remote.places import RemoteFile, open_place
 from kvae.remote.uris import Uri, as_path, as_uri, names_uris
@@ -54,46 +54,28 @@ class RemoteInputs:
         self,
         out: str | os.PathLike[str],
         target: str | os.PathLike[str],
-        ks: Sequence[int],
-        window: int,
-        min_length: int,
-        store: str,
-        sequence: bool,
-        skip_bad: bool,
-        shard: tuple[int, int] | None,
-        threads: int | None,
-        progress: Progress | None,
+        request: Request,
     ) -> Mapping[str, Any]:
         """Write rows to a file, as `kvae._core.featurize` does."""
+        shard, threads = request.shard, request.threads
         n_threads = threads or _core.available_threads()
         with self._piped() as (inputs, names), renamed(names):
-            ours = _ours(inputs, names, shard, whole=skip_bad)
+            ours = _ours(inputs, names, shard, whole=request.skip_bad)
             bad: list[str | None] | None = None
-            if skip_bad:
+            if request.skip_bad:
                 with Feeder(
                     {path: names[path] for path in ours if path in names}, n_threads
                 ) as feeder:
                     watch = _watched(feeder, None)
-                    bad = _core.find_bad(inputs, window, min_length, shard, threads, watch)
+                    bad = _core.find_bad(
+                        inputs, request.window, request.min_length, shard, threads, watch
+                    )
                     feeder.check()
                 ours = [path for path, why in zip(ours, bad, strict=True) if why is None]
             files = {path: names[path] for path in ours if path in names}
             with Feeder(files, n_threads) as feeder:
-                summary = _core.featurize(
-                    inputs,
-                    out,
-                    target,
-                    list(ks),
-                    window,
-                    min_length,
-                    store,
-                    sequence,
-                    skip_bad,
-                    shard,
-                    threads,
-                    _watched(feeder, progress),
-                    bad,
-                )
+                watched = request._replace(progress=_watched(feeder, request.progress))
+                summary = _core.featurize(inputs, out, target, *watched, bad)
                 feeder.check()
             said = {
                 key: [original(text, names) for text in summary[key]] for key in ("warnings", "bad")

@@ -150,7 +150,11 @@ class Execution:
             self.classes = row_classes(source, training)
         self.data = _data_fingerprint(source, self.split, self.classes)
         torch.manual_seed(training.seed)
-        self.model = moved_to(KmerVAE(config.model, source.layout), device)
+        try:
+            model = KmerVAE(config.model, source.layout)
+        except KvaeError as error:
+            raise KvaeError(f"{source.path}: {error}") from None
+        self.model = moved_to(model, device)
         for part in training.freeze:
             self.model.get_submodule(part).requires_grad_(False)
 
