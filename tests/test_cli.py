@@ -236,7 +236,7 @@ def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     feeder = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[bgzf(GOOD)])
     feeder.start()
     result = run_kvae("featurize", "pipe", "-q", "--k", "7", cwd=tmp_path)
-    feeder.join(timeout=10)
+    feeder.join(timeout=60)
     assert result.returncode == 0, result.stderr
     rows = table(tmp_path / "feats.arrow")
     assert set(rows["source"].to_pylist()) == {"pipe"}

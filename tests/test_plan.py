@@ -39,7 +39,8 @@ def test_small_inputs_are_counted(
         "packed.arrow",
     ]
     assert found["featurize_seconds"] > 0
-    assert found["epoch_seconds"] > found["encode_seconds"] > 0
+    assert found["epoch_seconds"] > 0
+    assert found["encode_seconds"] > 0
     assert found["parameters"] > 100_000
     assert 2 <= found["batch_size"] <= 65_536
     assert found["measured"]["training_bytes_per_row"] > 4 * store.layout.n_fields
