@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import kvae
 from kvae.layout import Layout
 from sequences import DATA, PROJECT, fasta, random_sequence, write
 from small import MemoryStore, make_layout, make_store
+from thorough import LONG
 from training_runs import Finished, Record, run
 
 
@@ -46,8 +47,14 @@ def finished(store: MemoryStore, tmp_path_factory: pytest.TempPathFactory) -> Fi
     return Finished(folder, result, progress)
 
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("kvae", deadline=None)
+# How long an example takes says more about the machine than about the code. The examples are
+# the same ones every time, and others where tests may take long.
+settings.register_profile(
+    "kvae",
+    deadline=None,
+    derandomize=not LONG,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("kvae")
 
 

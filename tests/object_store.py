@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,7 +81,8 @@ def object_store() -> Iterator[ObjectStore]:
                 try:
                     with urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5):
                         break
-                except (urllib.error.URLError, TimeoutError):
+                except OSError:
+                    # Refused, reset or late: not yet there.
                     assert process.poll() is None
                     assert time.monotonic() < end
                     time.sleep(0.05)

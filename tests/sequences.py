@@ -97,7 +97,7 @@ def listing(folder: Path) -> dict[str, bytes | None]:
 
 
 def run_kvae(
-    *args: str | os.PathLike[str], timeout: float = 120, **kw: Any
+    *args: str | os.PathLike[str], timeout: float = 300, **kw: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run the program and capture what it prints."""
     command = [sys.executable, "-m", "kvae", *(os.fspath(arg) for arg in args)]

@@ -357,9 +357,12 @@ def test_other_threads_go_on_meanwhile() -> None:
 
     ticker = threading.Thread(target=tick)
     ticker.start()
-    before = ticks
-    kvae.count_kmers(sequences, 8, threads=1)
-    during = ticks - before
+    during = 0
+    # Once is enough; a busy machine may leave the other thread no processor meanwhile.
+    for _ in range(5):
+        before = ticks
+        kvae.count_kmers(sequences, 8, threads=1)
+        during = max(during, ticks - before)
     done.set()
     ticker.join()
     assert during > 5

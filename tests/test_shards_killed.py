@@ -17,7 +17,7 @@ from sequences import fasta, random_sequence, write
 
 N_SHARDS = 32
 
-# Featurizes shards in the order given, as jobs of a cluster do.
+# Featurizes shards in the order given, as jobs of a cluster do, and ends when it is told to.
 WORKER = """
 import json, sys
 import kvae
@@ -26,6 +26,7 @@ source, folder, count, order = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.
 for index in order:
     result = kvae.featurize(source, folder, shard=(index, count), threads=2)
     print(index, "again" if result.repeated else "new", flush=True)
+sys.stdin.read()
 """
 
 
@@ -44,7 +45,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worker(source: Path, folder: Path, order: list[int]) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WORKER, str(source), str(folder), str(N_SHARDS)]
     return subprocess.Popen(
-        [*command, json.dumps(order)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, json.dumps(order)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -58,7 +63,7 @@ def test_killed_workers_lose_and_double_nothing(source: Path, tmp_path: Path) ->
         assert process.stdout is not None
         if kill:
             # Once it is at work, at any moment of a shard.
-            for _ in range(rng.randrange(2, 5) + len(made)):
+            for _ in range(min(rng.randrange(2, 5) + len(made), N_SHARDS)):
                 process.stdout.readline()
             time.sleep(rng.random() * 0.03)
             process.send_signal(signal.SIGKILL)
