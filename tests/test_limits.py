@@ -164,7 +164,8 @@ def test_merging_writes_all_or_nothing_where_memory_is_short(tmp_path: Path) -> 
             (tmp_path / "merged.arrow").unlink()
             continue
         assert not (tmp_path / "merged.arrow").exists()
-        assert "memory" in result.stderr
+        # The stack of a thread is memory too, which the system refuses in other words.
+        assert "memory" in result.stderr or "temporarily unavailable" in result.stderr
         assert "Traceback" not in result.stderr
         # What is written waits in memory that cannot be refused: the process ends.
         if result.returncode != -signal.SIGABRT:
