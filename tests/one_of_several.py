@@ -4,7 +4,9 @@ Its argument is JSON: ``output``, the ``changes`` of the configuration's keys,
 ``resume``, ``profile`` (the preset kvae), ``seen`` (a folder for the rows that each
 process read while training), ``alike`` (columns to the number that all rows have there)
 and ``stop`` (the rank and step at which a process is sent SIGTERM) or ``spoil``
-(the rank whose rows are spoilt).
+(the rank whose rows are spoilt). Or ``features``, what shards are called in an object store:
+then ``caches`` is a folder for the copies of each process, and ``kill`` is the rank and step
+at which one is killed.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from kvae.config import override
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.row_sources import Indices
+from kvae.training.divided import DividedRows
 from kvae.training.run import TrainingInterrupted, train
 from short_kmers import profile_run, profile_store
 from small import MemoryStore, Rows, make_layout, make_store, small_run
@@ -47,6 +50,19 @@ class Watched(MemoryStore):
         return found
 
 
+def watch_shards(log: list[list[int]], kill: int) -> None:
+    """Have rows of shards tell which of them are read, and stop there."""
+    read = DividedRows.stretches_of
+
+    def stretches_of(source: DividedRows, indices: Indices) -> Any:
+        log.append(indices.tolist())
+        if len(log) == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(source, indices)
+
+    setattr(DividedRows, "stretches_of", stretches_of)  # noqa: B010 - typed as another
+
+
 def with_constants(store: MemoryStore, alike: dict[str, float]) -> MemoryStore:
     """Rows with the same number in some columns."""
     data = store.data.copy()
@@ -57,6 +73,11 @@ def with_constants(store: MemoryStore, alike: dict[str, float]) -> MemoryStore:
 
 def main(wanted: dict[str, Any]) -> int:
     rank = int(os.environ["RANK"])
+
+    def at(event: str) -> int:
+        """Step at which something happens to this process."""
+        return int(wanted[event][1]) if wanted.get(event, [-1])[0] == rank else -1
+
     changes = wanted.get("changes", {})
     if wanted.get("profile"):
         plain, config = profile_store(), profile_run(**changes)
@@ -67,15 +88,18 @@ def main(wanted: dict[str, Any]) -> int:
     store = Watched(**vars(plain))
     store.log = []
     store.spoilt = wanted.get("spoil") == rank
-    store.stop = wanted["stop"][1] if wanted.get("stop", [-1])[0] == rank else -1
+    store.stop = at("stop")
+    if caches := wanted.get("caches"):
+        watch_shards(store.log, at("kill"))
     try:
         train(
-            store,
+            wanted.get("features", store),
             wanted["output"],
             config=config,
             device="cpu",
             threads=1,
             resume=wanted.get("resume", False),
+            cache=Path(caches, str(rank)) if caches else None,
             progress=TrainProgress(),
         )
     except KvaeError as error:

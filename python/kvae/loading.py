@@ -93,11 +93,14 @@ class BatchLoader:
         self._rows_each = 2 if isinstance(source, Halves) else 1
         self._slots: list[_Slot] = []
         self._resident: DeviceRows | None = None
-        if isinstance(source, FeatureStore) and source.kind == "packed":
+        # Rows of several processes are counted from the first of all.
+        self._first = getattr(source, "first", 0)
+        stored = getattr(source, "store", source)
+        if isinstance(stored, FeatureStore) and stored.kind == "packed":
             if resident is None:
-                resident = _has_room(device, source.packed.n_bytes)
+                resident = _has_room(device, stored.packed.n_bytes)
             if resident:
-                sequences = PackedSequences.of(source.packed, device)
+                sequences = PackedSequences.of(stored.packed, device)
                 self._resident = DeviceRows(sequences, source.layout)
 
     def __call__(self, batches: Sequence[Indices]) -> Iterator[Batch]:
@@ -106,7 +109,7 @@ class BatchLoader:
             yield from self._gathered(batches)
             return
         for rows in batches:
-            indices = torch.from_numpy(rows).to(self._device, non_blocking=True)
+            indices = torch.from_numpy(rows - self._first).to(self._device, non_blocking=True)
             yield Batch(rows, self._resident(indices))
 
     def _gathered(self, batches: Sequence[Indices]) -> Iterator[Batch]:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from kvae.array_rows import ArrayRows
 from kvae.config import SequencesConfig
+from kvae.dividing import FewShardsError
 from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS
 from kvae.layout import Layout
 from kvae.progress import Progress
-from kvae.remote.uris import RemotePath, as_path
+from kvae.remote.uris import RemotePath, as_path, has_uris
 from kvae.resampling import open_resampled
 from kvae.sequences import is_feature_file, open_sequences
 from kvae.store import FeatureStore
@@ -124,6 +125,7 @@ def open_rows(
     verify: bool = True,
     cache: str | Path | None = None,
     progress: Progress | None = None,
+    part: tuple[int, int] | None = None,
 ) -> RowSource:
     """Open what rows come from; an object with rows is returned as it is.
 
@@ -148,6 +150,9 @@ def open_rows(
         Folder for copies of remote feature files; see `kvae.FeatureStore`.
     progress
         Told how far sequences are read.
+    part
+        Which of how many parts of remote shards to open, see `kvae.FeatureStore`; anything
+        else is opened whole.
 
     Raises
     ------
@@ -174,7 +179,16 @@ def open_rows(
                 "rows: give sequence files, or leave --resample out"
             )
         store = paths[0] if len(paths) == 1 else paths
-        return FeatureStore(store, threads=threads, verify=verify, cache=cache, progress=progress)
+        options: dict[str, Any] = {"threads": threads, "verify": verify}
+        options |= {"cache": cache, "progress": progress}
+        if part is not None and has_uris(paths):
+            try:
+                return FeatureStore(store, **options, part=part)
+            except FewShardsError as error:
+                (progress or Progress()).message(
+                    f"{as_path(paths[0])}: is fetched whole for every process ({error})"
+                )
+        return FeatureStore(store, **options)
     window, min_length = cutting.window, cutting.min_length
     listener = progress or Progress()
 

@@ -16,12 +16,16 @@ from typing import Any
 
 from kvae import _core
 from kvae.atomic import atomic_output
+from kvae.dividing import divide
 from kvae.errors import KvaeError
 
 __all__ = [
     "Shard",
     "ShardName",
+    "ShardPart",
     "ShardSet",
+    "check_files",
+    "find_manifests",
     "find_shards",
     "has_shards",
     "read_manifest",
@@ -123,6 +127,22 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class ShardPart:
+    """Some shards of a set that follow each other.
+
+    Attributes
+    ----------
+    shards
+        They, in order.
+    starts
+        Of every part of the set the first row among the rows of all, and their number.
+    """
+
+    shards: tuple[Shard, ...]
+    starts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ShardSet:
     """All shards of one set, in order.
 
@@ -141,6 +161,20 @@ class ShardSet:
     def rows(self) -> int:
         """Number of all rows."""
         return sum(shard.rows for shard in self.shards)
+
+    def part(self, index: int, count: int) -> ShardPart:
+        """Get one of several parts, counted from 1, of about as many rows each.
+
+        Raises
+        ------
+        FewShardsError
+            If there are fewer shards with rows than parts.
+        """
+        rows = [shard.rows for shard in self.shards]
+        parts = divide(rows, count)
+        firsts = [sum(rows[: part.start]) for part in parts]
+        own = parts[index - 1]
+        return ShardPart(self.shards[own.start : own.stop], (*firsts, self.rows))
 
     @property
     def filled(self) -> list[Shard]:
@@ -231,6 +265,13 @@ def find_shards(paths: Iterable[str | os.PathLike[str]], *, verify: bool = True)
         For shards that are missing, there twice, of other inputs or options, not
         those that their manifests describe, or no shards.
     """
+    found = find_manifests(paths)
+    check_files(found.shards, verify=verify)
+    return found
+
+
+def find_manifests(paths: Iterable[str | os.PathLike[str]]) -> ShardSet:
+    """Find the manifests of one set, as `find_shards` does, and look at no other file."""
     manifests = [manifest for path in paths for manifest in _manifests(Path(path))]
     if not manifests:
         raise KvaeError("no shards: name the folder of kvae featurize --shard, or its files")
@@ -252,9 +293,13 @@ def find_shards(paths: Iterable[str | os.PathLike[str]], *, verify: bool = True)
     shards = [
         Shard(by_index[i].with_suffix(".arrow"), found[by_index[i]]) for i in range(1, count + 1)
     ]
+    return ShardSet(tuple(shards), _source_names(shards))
+
+
+def check_files(shards: Iterable[Shard], *, verify: bool) -> None:
+    """Refuse files that are not those that their manifests describe."""
     for shard in shards:
         _check_file(shard, verify=verify)
-    return ShardSet(tuple(shards), _source_names(shards))
 
 
 def _manifests(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kvae import _core
+from kvae.dividing import FewShardsError
 from kvae.errors import KvaeError
 from kvae.gathering import GATHERERS, Gatherer, PackedGatherer
 from kvae.mapped_file import MappedFile, allow_open_files, check_readable
 from kvae.progress import Progress
 from kvae.remote import local_files, told_of
 from kvae.remote.uris import as_path
-from kvae.shards import ShardSet, find_shards, has_shards
+from kvae.shards import Shard, ShardSet, check_files, find_manifests, has_shards
 from kvae.stored_rows import matrix, sequences
 
 __all__ = ["FeatureStore"]
@@ -51,11 +53,27 @@ class FeatureStore:
         read; see `kvae.remote.caching.cache_folder` for the one that is used otherwise.
     progress
         Told what is fetched.
+    part
+        Which of how many parts of the shards to open, like (1, 4), and to fetch of remote
+        ones: the parts follow each other, and have about as many rows each. Rows are counted
+        from the first of this part; sources are those of all.
+
+    Attributes
+    ----------
+    path
+        What messages call it.
+    metadata, layout
+        What the file says of itself, and of its fields.
+    starts
+        Of every part the first row among the rows of all, and their number; None where all
+        shards are open.
 
     Raises
     ------
     KvaeError
         If it is no such file, or damaged, or a shard is missing or of another set.
+    FewShardsError
+        If there are fewer shards with rows than parts.
 
     Examples
     --------
@@ -73,17 +91,38 @@ class FeatureStore:
         verify: bool = True,
         cache: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
+        part: tuple[int, int] | None = None,
     ) -> None:
         given = [path] if isinstance(path, str | os.PathLike) else list(path)
         self.path = as_path(name if name is not None else given[0] if given else "")
         self._shards: ShardSet | None = None
-        paths, self._copies = local_files(given, cache=cache, progress=progress)
+        self.starts: tuple[int, ...] | None = None
+
+        def choose(manifests: Sequence[Path]) -> list[Path]:
+            if len(manifests) == 1 and manifests[0].suffix == ".json":
+                raise FewShardsError(f"{self.path}: is one shard")
+            chosen = find_manifests(manifests).part(*part or (1, 1))
+            return [shard.path for shard in chosen.shards]
+
+        chooser = None if part is None else choose
+        paths, self._copies = local_files(given, cache=cache, progress=progress, choose=chooser)
         origins = self._copies
+        filled: list[Shard] = []
         if len(paths) != 1 or paths[0].suffix == ".json" or has_shards(paths[0]):
             with told_of(origins):
-                self._shards = find_shards(paths, verify=verify)
-            paths = [shard.path for shard in self._shards.filled]
+                self._shards = find_manifests(paths)
+                shards = self._shards.shards
+                if part is not None:
+                    own = self._shards.part(*part)
+                    shards, self.starts = own.shards, own.starts
+                check_files(shards, verify=verify)
+            filled = [shard for shard in shards if shard.rows]
+            paths = [shard.path for shard in filled]
             allow_open_files(len(paths))
+        elif part is not None:
+            raise FewShardsError(f"{self.path}: is no set of shards")
+        # Position of the first input of every file among all inputs.
+        self._firsts = [shard.first_input for shard in filled]
         names = (
             [self.path]
             if self._shards is None
@@ -389,7 +428,7 @@ class FeatureStore:
         """Give the position of the first source of every batch's file."""
         if self._shards is None:
             return [pa.scalar(0, pa.int32())] * self.n_batches
-        firsts = [pa.scalar(shard.first_input, pa.int32()) for shard in self._shards.filled]
+        firsts = [pa.scalar(first, pa.int32()) for first in self._firsts]
         return [firsts[i] for i, _ in self._places]
 
     @property

@@ -7,7 +7,7 @@ goes through `featurize_files`, and whatever maps feature files through `local_f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,9 +19,11 @@ from kvae.remote.uris import RemotePath, has_uris, local_path, names_uris
 if TYPE_CHECKING:
     from kvae.progress import Progress as PassProgress
 
-__all__ = ["Request", "featurize_files", "local_files", "share_of_inputs", "told_of"]
+__all__ = ["Chooser", "Request", "featurize_files", "local_files", "share_of_inputs", "told_of"]
 
 Progress = Callable[[int, int | None, int, int], object]
+# Tells by the manifests of all shards, or their folders, which files of rows are wanted.
+Chooser = Callable[[Sequence[Path]], Iterable[Path]]
 
 
 class Request(NamedTuple):
@@ -72,10 +74,12 @@ def local_files(
     *,
     cache: str | os.PathLike[str] | None = None,
     progress: PassProgress | None = None,
+    choose: Chooser | None = None,
 ) -> tuple[list[Path], dict[str, Path]]:
     """Give paths of this machine for feature files and folders of shards.
 
-    Remote ones are fetched, unless their copies are there.
+    Remote ones are fetched, unless their copies are there; of shards those that ``choose``
+    names, see `kvae.remote.caching.copies`.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def local_files(
         return [Path(local_path(path)) for path in paths], {}
     from kvae.remote.caching import copies
 
-    found = copies(paths, cache=cache, progress=progress)
+    found = copies(paths, cache=cache, progress=progress, choose=choose)
     origins: dict[str, Path] = {}
     for copy in found:
         if isinstance(copy.name, RemotePath):

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from kvae.atomic import atomic_output
+from kvae.dividing import FewShardsError
 from kvae.errors import KvaeError
 from kvae.progress import Progress
+from kvae.remote import Chooser
 from kvae.remote.places import Place, RemoteFile, endpoint_of, open_place
 from kvae.remote.uris import RemotePath, Uri, as_uri
 from kvae.shards import is_shard_file
@@ -120,6 +122,7 @@ def copies(
     *,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    choose: Chooser | None = None,
 ) -> list[Copy]:
     """Give local files for feature files and folders of shards, and fetch what is remote.
 
@@ -127,14 +130,28 @@ def copies(
     fetched before, and has not changed, is not fetched again. Processes of one machine
     fetch a file once: the others wait.
 
+    Parameters
+    ----------
+    paths
+        What to copy; files of this machine are given back as they are.
+    cache
+        Folder for copies, see `cache_folder`.
+    progress
+        Told what is fetched.
+    choose
+        Tells by the manifests, which are always fetched, which shards are fetched; all are
+        where omitted.
+
     Raises
     ------
     KvaeError
         If something is missing, changes or breaks off while it is fetched, or does not fit
         on the disk.
+    FewShardsError
+        If shards are to be chosen, and something is none.
     """
     found: list[Copy] = []
-    fetching = _Fetching(cache_folder(cache), progress or Progress())
+    fetching = _Fetching(cache_folder(cache), progress or Progress(), is_choice=choose is not None)
     for path in paths:
         uri = as_uri(path)
         if uri is None or uri.scheme == "file":
@@ -142,15 +159,19 @@ def copies(
             found.append(Copy(local, local))
         else:
             found.extend(fetching.of(open_place(uri)))
+    if choose is not None:
+        fetching.fetch_chosen(choose([copy.path for copy in found]))
     return found
 
 
 class _Fetching:
     """Fetches files to one folder."""
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress, *, is_choice: bool) -> None:
         self._folder = folder
         self._progress = progress
+        # Shards by their copies, where it is not known yet which of them are wanted.
+        self._put_off: dict[Path, RemoteFile] | None = {} if is_choice else None
 
     def of(self, place: Place) -> list[Copy]:
         """Fetch a file, or the shards in a folder."""
@@ -167,6 +188,10 @@ class _Fetching:
             other = ".json" if place.uri.name.endswith(".arrow") else ".arrow"
             stem = place.path.rpartition(".")[0]
             beside = Place(_sibling(place.uri, other), place.system, stem + other).file()
+        if self._put_off is not None:
+            if beside is None:
+                raise FewShardsError(f"{place}: is no set of shards")
+            return self._manifests([file, beside])
         return self._all([file] if beside is None else [file, beside])[:1]
 
     def _shards(self, place: Place) -> list[Copy]:
@@ -175,9 +200,25 @@ class _Fetching:
         ]
         if not files:
             raise KvaeError(f"{place}: holds no shards: make them with kvae featurize --shard")
+        if self._put_off is not None:
+            return self._manifests(files)
         fetched = self._all(files)
         manifests = [copy for copy in fetched if copy.path.suffix == ".json"]
         return manifests or fetched[:1]
+
+    def _manifests(self, files: Sequence[RemoteFile]) -> list[Copy]:
+        """Get the copies of manifests, and remember the shards."""
+        assert self._put_off is not None
+        manifests = [file for file in files if file.place.uri.name.endswith(".json")]
+        shards = [file for file in files if file not in manifests]
+        self._put_off |= {self._copy(file).path: file for file in shards}
+        # A shard without a manifest is one too many, which whoever looks at both says.
+        return self._all(manifests or shards[:1])
+
+    def fetch_chosen(self, wanted: Iterable[Path]) -> None:
+        """Fetch some of the shards that were remembered, by their copies."""
+        assert self._put_off is not None
+        self._all([self._put_off[path] for path in wanted if path in self._put_off])
 
     def _all(self, files: Sequence[RemoteFile]) -> list[Copy]:
         """Get the copies of files, fetched now unless they are there."""

@@ -180,7 +180,7 @@ def _sum_rows(
     """Sum over some rows, of which each process reads a part."""
     nothing_BF = torch.empty(0, source.layout.n_fields)
     total = {name: value.double() for name, value in _batch_sums(read_target(nothing_BF)).items()}
-    ours = rows[processes.part(len(rows))]
+    ours = rows[processes.own(rows)]
     bad_row = -1
     for batch in loader(np.array_split(ours, -(-len(ours) // _SCAN_ROWS)) if len(ours) else []):
         finite_B = torch.isfinite(batch.x).all(dim=1)

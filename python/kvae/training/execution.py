@@ -40,6 +40,7 @@ from kvae.training.keeping import Keeper
 from kvae.training.memory import memory_advice, moved_to
 from kvae.training.precision import resolve_precision
 from kvae.training.processes import Processes
+from kvae.training.sharing import shared_rows
 from kvae.training.split import Split, split_rows
 from kvae.training.tensorboard import Curves
 from kvae.training.trainer import Trainer
@@ -224,7 +225,7 @@ class Execution:
         limit = max(_SAMPLE_ROWS, n_classes)
         chosen = balanced_rows(classes.codes, rows, limit, training.seed)
         self.progress.begin("sampling", len(chosen))
-        x_NF = torch.from_numpy(self.source.rows(chosen))
+        x_NF = shared_rows(self.source, chosen, self.processes)
         codes_N = torch.from_numpy(classes.codes[chosen]).repeat(2)
         encoder = self.model.encoder
         if is_new and self.init is None and isinstance(encoder, ProfileEncoder):
@@ -319,7 +320,7 @@ class Execution:
         ):
             return {name: dict(stored[name]) for name in names}
         parts = (self.split.train, self.split.validation)
-        n_rows = sum(len(part[self.processes.part(len(part))]) for part in parts)
+        n_rows = sum(len(part[self.processes.own(part)]) for part in parts)
         self.progress.begin("reading", n_rows)
         return scan(
             self.source,

@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
+import numpy as np
+import pyarrow as pa
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kvae.errors import KvaeError
 
 # What torchrun, and any launcher like it, tells a process.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# How long one may fetch what the others have.
+_DAY = timedelta(days=1)
+_MESSAGE_BYTES = 1 << 28
 
 
 class Processes:
@@ -27,6 +34,8 @@ class Processes:
     ----------
     rank, size
         Number of this process, counted from 0, and of all.
+    patient
+        The same processes, where one may keep the others waiting for a day.
 
     Attributes
     ----------
@@ -35,11 +44,19 @@ class Processes:
     rows_each
         Rows that each of them is in the model: two where it comes in halves, all first
         halves before all second ones.
+    starts
+        First row of every process and the number of all rows, where each can read its own
+        rows only; None where all can read all.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(
+        self, rank: int = 0, size: int = 1, patient: dist.ProcessGroup | None = None
+    ) -> None:
         self.rank = rank
         self.size = size
+        self.starts: tuple[int, ...] | None = None
+        self._patient = patient
+        self._batch_part = slice(0, 0)
         self.batch_rows = 0
         self.rows_each = 1
 
@@ -56,6 +73,23 @@ class Processes:
     def part(self, n: int) -> slice:
         """Which of n things are this process's: each is exactly one's."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+
+    def own(self, rows: NDArray[np.int64]) -> slice:
+        """Which of some rows, in ascending order, are this process's: each is exactly one's."""
+        if self.starts is None:
+            return self.part(len(rows))
+        first, last = np.searchsorted(rows, self.starts[self.rank : self.rank + 2])
+        return slice(int(first), int(last))
+
+    def begin(self, rows: NDArray[np.int64]) -> None:
+        """Turn to a batch, of some rows in ascending order."""
+        self.batch_rows = len(rows)
+        self._batch_part = self.own(rows)
+
+    @property
+    def batch_part(self) -> slice:
+        """Which of the rows of the batch at hand are this process's."""
+        return self._batch_part
 
     def add(self, tensor: Tensor) -> Tensor:
         """Sum over the processes; the tensor itself becomes the sum."""
@@ -92,6 +126,28 @@ class Processes:
     def wait_for_all(self) -> None:
         """Return when all have come here."""
         self.largest(0)
+
+    def meet(self) -> None:
+        """Return when all have come here, be it after hours."""
+        if self.are_several:
+            dist.all_reduce(torch.zeros(1), group=self._patient)
+
+    def gather(self, content: pa.Buffer) -> list[pa.Buffer]:
+        """Give all the bytes of every process, in the order of their ranks."""
+        if not self.are_several:
+            return [content]
+        sizes = torch.zeros(self.size, dtype=torch.int64)
+        sizes[self.rank] = content.size
+        dist.all_reduce(sizes, group=self._patient)
+        found = []
+        for rank, size in enumerate(sizes.tolist()):
+            bytes_B = torch.empty(size, dtype=torch.uint8)
+            if rank == self.rank:
+                bytes_B.numpy()[:] = np.frombuffer(content, dtype=np.uint8)
+            for piece in torch.split(bytes_B, _MESSAGE_BYTES):
+                dist.broadcast(piece, rank, group=self._patient)
+            found.append(pa.py_buffer(bytes_B.numpy()))
+        return found
 
     def first_says(self, make: Callable[[], str]) -> str:
         """Let the first process make a text that all get.
@@ -170,7 +226,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-        yield Processes(dist.get_rank(), dist.get_world_size())
+        patient = dist.new_group(backend="gloo", timeout=_DAY)
+        assert isinstance(patient, dist.ProcessGroup)
+        yield Processes(dist.get_rank(), dist.get_world_size(), patient)
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise KvaeError("another process of this run has stopped: see its message") from error

@@ -20,6 +20,8 @@ from kvae.logs import describe_inputs
 from kvae.pretrained import StartingModel
 from kvae.row_sources import Features, input_files, open_rows
 from kvae.run_folder import RunFolder
+from kvae.store import FeatureStore
+from kvae.training.divided import DividedRows
 from kvae.training.execution import Execution, TrainResult
 from kvae.training.keeping import TrainingInterrupted
 from kvae.training.options import configure, continued
@@ -184,7 +186,17 @@ def train(
             verify=verify,
             cache=cache,
             progress=listener,
+            part=(processes.rank + 1, processes.size) if processes.are_several else None,
         )
+        processes.meet()
+        if isinstance(source, FeatureStore) and source.starts is not None:
+            processes.starts = source.starts
+            own = len(source)
+            source = DividedRows(source, processes)
+            listener.message(
+                f"{own:,} of {len(source):,} rows are read by the first of {processes.size}"
+                " processes, which fetch shards of their own"
+            )
         LOGGER.info("opened %d rows in %.3f s", len(source), time.perf_counter() - start)
         with torch_threads(n_threads), own_random_state(torch_device):
             execution = Execution(

@@ -8,7 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from kvae.halves import Halves
 from kvae.model.profile_encoder import InputNoise
+from kvae.row_sources import Indices, RowSource
 from kvae.training.processes import Processes
 
 
@@ -82,9 +84,8 @@ def _all_rows(x_BF: Tensor, processes: Processes) -> tuple[int, int]:
 
 def _own_rows(x_BF: Tensor, processes: Processes) -> Tensor:
     """Rows of this process among all, of each of the halves."""
-    part = processes.part(processes.batch_rows)
     halves_EBF = x_BF.view(processes.rows_each, processes.batch_rows, -1)
-    return halves_EBF[:, part].reshape(-1, x_BF.shape[1])
+    return halves_EBF[:, processes.batch_part].reshape(-1, x_BF.shape[1])
 
 
 def share(model: nn.Module, processes: Processes) -> None:
@@ -118,6 +119,25 @@ def share_gradients(model: nn.Module, loss: Tensor, processes: Processes) -> Ten
     for name, gradient in gradients.items():
         gradient.copy_(total[name])
     return total[""]
+
+
+def shared_rows(source: RowSource, rows: Indices, processes: Processes) -> Tensor:
+    """Read some rows, in ascending order, which each process has a part of.
+
+    Returns
+    -------
+    Tensor
+        What the source gives for all of them, in every process.
+    """
+    if processes.starts is None:
+        return torch.from_numpy(source.rows(rows))
+    ours = processes.own(rows)
+    own_NF = torch.from_numpy(source.rows(rows[ours]))
+    n_own = len(rows[ours])
+    rows_each = 2 if isinstance(source, Halves) else 1
+    all_ENF = own_NF.new_zeros(rows_each, len(rows), own_NF.shape[1])
+    all_ENF[:, ours] = own_NF.view(rows_each, n_own, own_NF.shape[1])
+    return processes.add(all_ENF).flatten(0, 1)
 
 
 def _sum(x_BH: Tensor) -> Tensor:

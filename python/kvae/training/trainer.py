@@ -292,18 +292,18 @@ class Trainer:
         """Classes of this process's part of a batch."""
         if self._classes is None:
             return None
-        ours = self._classes.codes[rows[self.processes.part(len(rows))]]
+        ours = self._classes.codes[rows[self.processes.batch_part]]
         return torch.from_numpy(ours).to(self.device).repeat(self._rows_each)
 
     def _noise(self, n_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Noise of the latents of this process's part of a batch.
+        """Noise of the latents of this process's part of the batch at hand.
 
         Drawn out here in float32: the same whatever the precision is and whoever
         compiles the rest.
         """
         shape = n_rows, self._rows_each, self._config.model.n_latent
         noise_BEL = torch.randn(shape, generator=generator, device=self.device)
-        ours_BEL = noise_BEL[self.processes.part(n_rows)]
+        ours_BEL = noise_BEL[self.processes.batch_part]
         return ours_BEL.transpose(0, 1).reshape(-1, shape[2])
 
     @torch.no_grad()
@@ -336,12 +336,12 @@ class Trainer:
         self._progress.begin(label, sum(map(len, batches)))
         if skip:
             self._progress.advance(sum(map(len, batches[:skip])))
-        parts = [rows[self.processes.part(len(rows))] for rows in batches[skip:]]
-        # A batch can have fewer rows than there are processes.
+        parts = [rows[self.processes.own(rows)] for rows in batches[skip:]]
+        # Of a batch a process may have no rows.
         loaded = self._loader([part for part in parts if len(part)])
         nothing_BF = torch.empty(0, self._source.layout.n_fields, device=self.device)
         for rows, part in zip(batches[skip:], parts, strict=True):
-            self.processes.batch_rows = len(rows)
+            self.processes.begin(rows)
             yield Batch(rows, next(loaded).x if len(part) else nothing_BF)
             self._progress.advance(len(rows))
         # Lets the loader finish: it is one batch behind until it is asked again.
