@@ -170,7 +170,7 @@ fn measurements(
         let contigs: Vec<&[u8]> = contigs.iter().map(Vec::as_slice).collect();
         let layout = Layout::default();
         let rows = measure(bases, || {
-            black_box(memory::featurize(&contigs, &layout, threads, backend));
+            black_box(memory::featurize(&contigs, &layout, threads, backend)).expect("memory");
         });
         let n = contigs.len() * layout.n_fields();
         let fill = measure(bases, || fill_fresh(n, threads.get()));

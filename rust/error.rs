@@ -40,6 +40,20 @@ pub enum Error {
         message: String,
     },
 
+    /// So many bytes more could not be had.
+    #[error(
+        "not enough memory: {} MB more were refused: give fewer threads (-t), or more memory",
+        bytes.div_ceil(1_000_000)
+    )]
+    OutOfMemory {
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
+
+    /// Not a single thread could be started.
+    #[error("no thread can be started ({}): give fewer of them (-t)", describe(.0))]
+    NoThread(io::Error),
+
     /// The caller asked to stop (Ctrl-C, SIGTERM).
     #[error("interrupted")]
     Interrupted,

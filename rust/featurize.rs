@@ -59,7 +59,7 @@ impl Options {
 }
 
 impl Sink for FeatureWriter {
-    fn write(&mut self, batch: &[Group]) -> Vec<Flush> {
+    fn write(&mut self, batch: &[Group]) -> Result<Vec<Flush>> {
         self.write_batch(batch)
     }
 }

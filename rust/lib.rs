@@ -8,6 +8,7 @@
 //! [`pipeline`] runs all of it on several threads. [`layout`] says what every
 //! field of a row means, and [`naive`] computes the same from the definitions.
 
+mod allocation;
 pub mod arrow;
 pub mod canonical;
 mod checksums;
@@ -17,7 +18,6 @@ pub mod error;
 pub mod features;
 pub mod featurize;
 pub mod input;
-mod large;
 pub mod layout;
 pub mod memory;
 pub mod merge;
@@ -32,3 +32,7 @@ pub mod windows;
 
 #[cfg(feature = "python")]
 mod python;
+
+#[cfg(feature = "python")]
+#[global_allocator]
+static ALLOCATOR: allocation::OneLineAndOut = allocation::OneLineAndOut;

@@ -4,11 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use crate::allocation::zeros;
 use crate::canonical::columns;
 use crate::count::{CountWriter, Counter};
 use crate::error::{Error, Result};
 use crate::features::RowBuilder;
-use crate::large::zeros;
 use crate::layout::Layout;
 use crate::simd::Backend;
 
@@ -23,14 +23,15 @@ const CACHED_BYTES: usize = 1 << 22;
 /// one row after the other.
 ///
 /// # Errors
-/// [`Error::Argument`] if a sequence is too long for 32-bit counts.
+/// [`Error::Argument`] if a sequence is too long for 32-bit counts,
+/// [`Error::OutOfMemory`] if the counts are too many.
 pub fn count(
     sequences: &[&[u8]],
     k: usize,
     threads: NonZeroUsize,
     backend: Backend,
 ) -> Result<Vec<u32>> {
-    let mut counts = zeros(sequences.len() * columns(k).len());
+    let mut counts = zeros(sequences.len() * columns(k).len())?;
     count_into(sequences, k, threads, backend, &mut counts)?;
     Ok(counts)
 }
@@ -63,15 +64,18 @@ pub fn count_into(
 }
 
 /// The log-space row of every sequence, one after the other.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
 pub fn featurize(
     sequences: &[&[u8]],
     layout: &Layout,
     threads: NonZeroUsize,
     backend: Backend,
-) -> Vec<f32> {
-    let mut rows = zeros(sequences.len() * layout.n_fields());
+) -> Result<Vec<f32>> {
+    let mut rows = zeros(sequences.len() * layout.n_fields())?;
     featurize_into(sequences, layout, threads, backend, &mut rows);
-    rows
+    Ok(rows)
 }
 
 /// [`featurize`], into an array that is there already.
@@ -129,7 +133,8 @@ pub(crate) fn fill<Item: Sync, T: Send, Tools>(
     let n_threads = threads.get().min(items.len().div_ceil(share));
     thread::scope(|scope| {
         for _ in 1..n_threads {
-            scope.spawn(work);
+            // Those that are refused are missed by nothing but the clock.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
     });
@@ -154,7 +159,7 @@ mod tests {
         for threads in [1, 2, 7].map(|n| NonZeroUsize::new(n).unwrap()) {
             assert_eq!(count(&sequences, 4, threads, Backend::Scalar).unwrap(), expected);
             let layout = Layout::new(&[3]).unwrap();
-            let rows = featurize(&sequences[1..], &layout, threads, Backend::Scalar);
+            let rows = featurize(&sequences[1..], &layout, threads, Backend::Scalar).unwrap();
             assert_eq!(rows.len(), 99 * 34);
             let last = naive::row(sequences[99], &[3], &[]);
             assert!(

@@ -86,7 +86,7 @@ pub fn merge(
                 thread::Builder::new().spawn_scoped(scope, move || write_all(&to_write))
             })
             .collect::<io::Result<_>>()
-            .map_err(|error| Error::io(target, error))?;
+            .map_err(Error::NoThread)?;
         drop(to_write);
         let mut shares: Vec<_> = (0..readers)
             .map(|share| {
@@ -96,7 +96,7 @@ pub fn merge(
                     .map(|_| receive)
             })
             .collect::<io::Result<_>>()
-            .map_err(|error| Error::io(target, error))?;
+            .map_err(Error::NoThread)?;
         let mut joined = Joined { ends: BatchEnds::default(), parts: Vec::new() };
         let mut write = |parts: &[Part]| -> Result<()> {
             for flush in writer.write_rows(parts)? {

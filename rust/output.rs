@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::allocation::zeros;
 use crate::checksums::{CHUNK, sum};
-use crate::large::zeros;
+use crate::error::{Error, Result};
 use crate::platform::{is_direct, reserve, set_direct, write_all_at, write_at};
 
 /// Bytes in a piece: whole chunks, each of which has a checksum.
@@ -41,11 +42,15 @@ pub(crate) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Begins a file, replacing what is there.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    /// Begins a file, replacing what is there; errors speak of `target`.
+    ///
+    /// # Errors
+    /// If it cannot be created, or there is no memory.
+    pub(crate) fn create(path: &Path, target: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|error| Error::io(target, error))?;
         Ok(Self {
-            file: Arc::new(File::create(path)?),
-            buffer: Buffer::new(),
+            file: Arc::new(file),
+            buffer: Buffer::new()?,
             filled: 0,
             written: 0,
             reserved: 0,
@@ -61,7 +66,10 @@ impl OutputFile {
     }
 
     /// Appends all parts.
-    pub(crate) fn put(&mut self, parts: &[IoSlice]) {
+    ///
+    /// # Errors
+    /// If there is no memory: the file is lost then.
+    pub(crate) fn put(&mut self, parts: &[IoSlice]) -> Result<()> {
         for part in parts {
             let mut rest = &part[..];
             while !rest.is_empty() {
@@ -76,10 +84,11 @@ impl OutputFile {
                     self.sums.push(sum(&self.buffer.bytes()[start..][..CHUNK]));
                 }
                 if self.filled == PIECE {
-                    self.close_piece();
+                    self.close_piece()?;
                 }
             }
         }
+        Ok(())
     }
 
     /// Checksums of all that was put so far, one per chunk.
@@ -113,7 +122,7 @@ impl OutputFile {
         self.file.sync_all()
     }
 
-    fn close_piece(&mut self) {
+    fn close_piece(&mut self) -> Result<()> {
         if self.written == 0 {
             set_direct(&self.file, true);
         }
@@ -121,7 +130,7 @@ impl OutputFile {
             reserve(&self.file, self.written, RESERVED_AHEAD);
             self.reserved = self.written + RESERVED_AHEAD;
         }
-        let next = spare(&self.spare).pop().unwrap_or_else(Buffer::new);
+        let next = spare(&self.spare).pop().map_or_else(Buffer::new, Ok)?;
         self.pieces.push(Piece {
             file: self.file.clone(),
             offset: self.written,
@@ -130,6 +139,7 @@ impl OutputFile {
         });
         self.written += PIECE as u64;
         self.filled = 0;
+        Ok(())
     }
 }
 
@@ -178,10 +188,10 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn new() -> Self {
-        let memory = zeros::<u8>(PIECE + ALIGNMENT);
+    fn new() -> Result<Self> {
+        let memory = zeros::<u8>(PIECE + ALIGNMENT)?;
         let start = memory.as_ptr().align_offset(ALIGNMENT);
-        Self { memory, start }
+        Ok(Self { memory, start })
     }
 
     fn bytes(&mut self) -> &mut [u8] {
@@ -204,10 +214,10 @@ mod tests {
             for part in [1 << 20, 999_999, 5 * PIECE] {
                 let path = folder.path().join("file");
                 let expected = bytes(length);
-                let mut file = OutputFile::create(&path).unwrap();
+                let mut file = OutputFile::create(&path, &path).unwrap();
                 for part in expected.chunks(part) {
                     let (a, b) = part.split_at(part.len() / 3);
-                    file.put(&[IoSlice::new(a), IoSlice::new(b)]);
+                    file.put(&[IoSlice::new(a), IoSlice::new(b)]).unwrap();
                 }
                 assert_eq!(file.position(), length as u64);
                 for piece in file.take_pieces().into_iter().rev() {
@@ -222,10 +232,11 @@ mod tests {
     #[test]
     fn buffers_are_used_again() {
         let folder = tempfile::tempdir().unwrap();
-        let mut file = OutputFile::create(&folder.path().join("file")).unwrap();
+        let path = folder.path().join("file");
+        let mut file = OutputFile::create(&path, &path).unwrap();
         let part = bytes(PIECE);
         for _ in 0..5 {
-            file.put(&[IoSlice::new(&part)]);
+            file.put(&[IoSlice::new(&part)]).unwrap();
             for piece in file.take_pieces() {
                 piece.write().unwrap();
             }
@@ -239,8 +250,8 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let mut file = OutputFile::create(&path).unwrap();
-        file.put(&[IoSlice::new(&bytes(PIECE + 5))]);
+        let mut file = OutputFile::create(&path, &path).unwrap();
+        file.put(&[IoSlice::new(&bytes(PIECE + 5))]).unwrap();
         file.finish().unwrap();
         let used = path.metadata().unwrap().blocks() * 512;
         assert!(used < 2 * PIECE as u64, "{used} bytes on disk");

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use crate::allocation;
 use crate::count::Run;
 use crate::dna::BASES;
+use crate::error::Result;
 use crate::simd::Backend;
 
 /// A maximal stretch of letters that are not bases.
@@ -18,28 +20,33 @@ pub struct Gap {
 /// Appends `sequence` to `packed`, four bases a byte, the first in the lowest
 /// bits, letters that are not bases as A; and where those are, between its
 /// `runs` of bases, to `gaps`.
+///
+/// # Errors
+/// If there is no memory.
 pub fn pack(
     sequence: &[u8],
     runs: &[Run],
     backend: Backend,
     packed: &mut Vec<u8>,
     gaps: &mut Vec<Gap>,
-) {
+) -> Result<()> {
     let start = packed.len();
-    packed.resize(start + sequence.len().div_ceil(4), 0);
+    allocation::resize(packed, start + sequence.len().div_ceil(4))?;
     let packed = &mut packed[start..];
     let is_whole = matches!(runs, [run] if run.length == sequence.len());
     if is_whole {
         backend.pack(sequence, packed);
-        return;
+        return Ok(());
     }
     let before = gaps.len();
     find_gaps(sequence.len(), runs, gaps);
-    let mut bases = sequence.to_vec();
+    let mut bases = Vec::new();
+    allocation::append(&mut bases, sequence)?;
     for gap in &gaps[before..] {
         bases[gap.start as usize..][..gap.length as usize].fill(b'A');
     }
     backend.pack(&bases, packed);
+    Ok(())
 }
 
 /// What is left of a sequence between its runs of bases.
@@ -120,7 +127,7 @@ mod tests {
             let mut counter = Counter::new([7], backend);
             counter.count(sequence);
             let (mut packed, mut gaps) = (vec![77], Vec::new());
-            pack(sequence, counter.runs(), backend, &mut packed, &mut gaps);
+            pack(sequence, counter.runs(), backend, &mut packed, &mut gaps).unwrap();
             assert_eq!(packed.remove(0), 77, "what was there stays");
             results.push((packed, gaps));
         }

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::allocation;
 use crate::canonical::columns;
 use crate::error::Error;
 use crate::featurize::{Kept, Options};
@@ -195,7 +196,7 @@ fn featurize_sequences<'py>(
         })?;
         return Ok(out);
     }
-    let rows = py.detach(|| memory::featurize(&slices, &layout, threads, backend));
+    let rows = py.detach(|| memory::featurize(&slices, &layout, threads, backend))?;
     matrix(&rows.into_pyarray(py), shape)
 }
 
@@ -471,6 +472,21 @@ fn merge(
     }
 }
 
+/// Remembers a file to remove if the process ends for want of memory, where no
+/// exception can be raised; returns what [`forget_temporary`] takes.
+#[pyfunction]
+fn remember_temporary(path: PathBuf) -> Option<usize> {
+    allocation::remember_temporary(&path)
+}
+
+/// Forgets a file that is in its place, or gone.
+#[pyfunction]
+fn forget_temporary(place: Option<usize>) {
+    if let Some(place) = place {
+        allocation::forget_temporary(place);
+    }
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -486,5 +502,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(find_bad, module)?)?;
     module.add_function(wrap_pyfunction!(shard_inputs, module)?)?;
     module.add_function(wrap_pyfunction!(merge, module)?)?;
+    module.add_function(wrap_pyfunction!(remember_temporary, module)?)?;
+    module.add_function(wrap_pyfunction!(forget_temporary, module)?)?;
     module.add_class::<row_file::PyRowFile>()
 }

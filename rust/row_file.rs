@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytemuck::{Pod, cast_slice_mut};
 
+use crate::allocation::{reserve, resize};
 use crate::checksums::Checksums;
 use crate::count::Counter;
 use crate::error::{Error, Result};
@@ -217,9 +218,11 @@ impl RowFile {
             if end > (member.base + member.size).saturating_sub(stretch.offset) {
                 return Err(member.cut_short());
             }
-            bytes.resize((end - first) as usize, 0u8);
+            resize(bytes, (end - first) as usize)?;
             self.read(stretch.offset + first, bytes)?;
             let gaps = gaps.get(stretch.gaps.clone()).unwrap_or_default();
+            letters.clear();
+            reserve(letters, 4 * bytes.len())?;
             packed::unpack_stretch(bytes, gaps, stretch.letters.clone(), letters);
             counter.count(letters);
             builder.write(counter, row);
@@ -352,7 +355,7 @@ mod tests {
         let layout = Layout::new(&[7, 4, 3]).unwrap();
         let backend = Backend::active().unwrap();
         let slices: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
-        let expected = memory::featurize(&slices, &layout, NonZeroUsize::MIN, backend);
+        let expected = memory::featurize(&slices, &layout, NonZeroUsize::MIN, backend).unwrap();
 
         let (mut bytes, mut stretches, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
         let mut stored = Counted { lengths: vec![], gc: vec![], blocks: vec![] };
@@ -364,7 +367,7 @@ mod tests {
         for sequence in &sequences {
             counter.count(sequence);
             let (offset, before) = (bytes.len() as u64, gaps.len());
-            packed::pack(sequence, counter.runs(), backend, &mut bytes, &mut gaps);
+            packed::pack(sequence, counter.runs(), backend, &mut bytes, &mut gaps).unwrap();
             let letters = 0..sequence.len() as u64;
             stretches.push(Stretch { offset, letters, gaps: before..gaps.len() });
             stored.lengths.push(sequence.len() as u64);
@@ -392,7 +395,7 @@ mod tests {
         for (from, to) in [(0, 100), (1, 90), (2, 77), (3, 1000), (30, 45), (33, 40)] {
             let stretch = Stretch { letters: from..to, ..stretches[50].clone() };
             let part = &sequences[50][from as usize..to as usize];
-            let expected = memory::featurize(&[part], &layout, NonZeroUsize::MIN, backend);
+            let expected = memory::featurize(&[part], &layout, NonZeroUsize::MIN, backend).unwrap();
             let mut rows = vec![f32::NAN; layout.n_fields()];
             file.packed_rows(&layout, &[stretch], &gaps, NonZeroUsize::MIN, backend, &mut rows)
                 .unwrap();

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::allocation;
 use crate::error::{Error, Result};
 use crate::input::discover::Source;
 use crate::input::records::{Header, Parsed};
@@ -203,7 +204,7 @@ impl Windower {
         if record.held.is_empty() && (whole || self.may_cut(record.cut, uncut)) {
             range.start = self.cut(&mut record, text, range.clone(), whole, rows)?;
         }
-        record.held.extend_from_slice(&text[range]);
+        allocation::append(&mut record.held, &text[range])?;
         self.record = Some(record);
         Ok(())
     }
@@ -233,7 +234,7 @@ impl Windower {
         }
         let middle = range.start + missing;
         let mut held = std::mem::take(&mut record.held);
-        held.extend_from_slice(&text[range.start..middle]);
+        allocation::append(&mut held, &text[range.start..middle])?;
         let held = Arc::new(TextBuffer::from(held));
         for start in (0..held.len()).step_by(window) {
             self.emit(record, &held, start..start + window, rows)?;

@@ -351,7 +351,7 @@ fn rows_of_packed_letters_are_those_of_the_definition() {
     let mut counter = Counter::new([3], backend);
     counter.count(&sequence);
     let (mut bytes, mut gaps) = (Vec::new(), Vec::new());
-    pack(&sequence, counter.runs(), backend, &mut bytes, &mut gaps);
+    pack(&sequence, counter.runs(), backend, &mut bytes, &mut gaps).unwrap();
     fs::write(&path, &bytes).unwrap();
     let file = RowFile::open(&[&path], true).unwrap();
     assert_eq!((file.bases(), file.digests()), (vec![0], vec![None]));

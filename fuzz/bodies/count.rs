@@ -51,13 +51,14 @@ pub(crate) fn count(data: &[u8]) {
         }
 
         let (mut bytes, mut gaps) = (Vec::new(), Vec::new());
-        packed::pack(&sequence, counter.runs(), backend, &mut bytes, &mut gaps);
+        packed::pack(&sequence, counter.runs(), backend, &mut bytes, &mut gaps).unwrap();
         let unpacked = packed::unpack(&bytes, &gaps, sequence.len()).unwrap();
         assert!(unpacked.iter().map(|&base| CODES[usize::from(base)]).eq(codes.iter().copied()));
         assert!(unpacked.iter().all(|base| b"ACGTN".contains(base)));
 
         if !sequence.is_empty() {
-            let fields = memory::featurize(&[&sequence], &layout, NonZeroUsize::MIN, backend);
+            let fields =
+                memory::featurize(&[&sequence], &layout, NonZeroUsize::MIN, backend).unwrap();
             let far = |(x, y): (&f32, &f64)| (f64::from(*x) - y).abs() > 2e-6 * y.abs().max(1.0);
             assert_eq!(fields.len(), row.len());
             assert!(!fields.iter().zip(&row).any(far), "{backend}");

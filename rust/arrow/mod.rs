@@ -49,7 +49,7 @@ impl FeatureWriter {
         settings: &Settings,
         sources: &[String],
     ) -> Result<Self> {
-        let file = OutputFile::create(path).map_err(|error| Error::io(target, error))?;
+        let file = OutputFile::create(path, target)?;
         let schema = schema::schema(&content, settings);
         let mut writer = Self {
             target: target.to_path_buf(),
@@ -60,18 +60,21 @@ impl FeatureWriter {
             batches: Vec::new(),
         };
         let schema = frame::schema_message(&writer.schema);
-        writer.file.put(&[IoSlice::new(&frame::head()), IoSlice::new(&schema)]);
+        writer.file.put(&[IoSlice::new(&frame::head()), IoSlice::new(&schema)])?;
         let mut names = Body::default();
         names.add_utf8(sources.iter().map(String::as_str));
         let message = frame::dictionary_message(&names, sources.len());
-        let block = writer.put_message(&message, &names);
+        let block = writer.put_message(&message, &names)?;
         writer.dictionaries.push(block);
         Ok(writer)
     }
 
     /// Takes one batch made of these groups, in their order, and returns what
     /// is to be done now to write the file.
-    pub fn write_batch(&mut self, groups: &[Group]) -> Vec<Flush> {
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn write_batch(&mut self, groups: &[Group]) -> Result<Vec<Flush>> {
         let rows = groups.iter().map(Group::len).sum();
         let body = self.batch_body(groups, rows);
         self.put_batch(&body, rows)
@@ -81,13 +84,13 @@ impl FeatureWriter {
     /// each, the position of the first of its file's sources.
     ///
     /// # Errors
-    /// If they have other columns than this file.
+    /// If they have other columns than this file, or there is no memory.
     pub fn write_rows(&mut self, parts: &[(RecordBatch, i32)]) -> Result<Vec<Flush>> {
         let rows = parts.iter().map(|(part, _)| part.num_rows()).sum();
         let body = rows::body(&self.schema, parts).ok_or_else(|| {
             Error::input(&self.target, "rows of other columns cannot be written to it")
         })?;
-        Ok(self.put_batch(&body, rows))
+        self.put_batch(&body, rows)
     }
 
     /// Columns and metadata of the file.
@@ -95,15 +98,15 @@ impl FeatureWriter {
         &self.schema
     }
 
-    fn put_batch(&mut self, body: &Body, rows: usize) -> Vec<Flush> {
+    fn put_batch(&mut self, body: &Body, rows: usize) -> Result<Vec<Flush>> {
         let message = frame::batch_message(body, rows);
-        let block = self.put_message(&message, body);
+        let block = self.put_message(&message, body)?;
         self.batches.push(block);
         let flush = |piece: Piece| -> Flush {
             let target = self.target.clone();
             Box::new(move || piece.write().map_err(|error| Error::io(&target, error)))
         };
-        self.file.take_pieces().into_iter().map(flush).collect()
+        Ok(self.file.take_pieces().into_iter().map(flush).collect())
     }
 
     /// Ends the file and waits until the device has it.
@@ -111,11 +114,11 @@ impl FeatureWriter {
     /// # Errors
     /// If the file cannot be written.
     pub fn finish(mut self) -> Result<()> {
-        self.file.put(&[IoSlice::new(&frame::end_of_stream())]);
+        self.file.put(&[IoSlice::new(&frame::end_of_stream())])?;
         let footer = frame::footer(&self.schema, &self.dictionaries, &self.batches);
         let (sums, end) = (self.file.sums(), self.file.position());
         let table = checksums::table(&sums, end, &footer);
-        self.file.put(&[IoSlice::new(&table), IoSlice::new(&footer)]);
+        self.file.put(&[IoSlice::new(&table), IoSlice::new(&footer)])?;
         self.file.finish().map_err(|error| Error::io(&self.target, error))
     }
 
@@ -148,15 +151,15 @@ impl FeatureWriter {
         body
     }
 
-    fn put_message(&mut self, message: &[u8], body: &Body) -> Block {
+    fn put_message(&mut self, message: &[u8], body: &Body) -> Result<Block> {
         let block = Block {
             offset: self.file.position(),
             metadata_length: message.len(),
             body_length: body.length(),
         };
-        self.file.put(&[IoSlice::new(message)]);
-        self.file.put(&body.slices().collect::<Vec<_>>());
-        block
+        self.file.put(&[IoSlice::new(message)])?;
+        self.file.put(&body.slices().collect::<Vec<_>>())?;
+        Ok(block)
     }
 }
 

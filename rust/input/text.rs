@@ -162,7 +162,7 @@ impl TextReader {
     /// Those of [`TextReader::next_chunk`].
     pub fn take_text(&mut self, text: &[u8]) -> Result<Piece> {
         let filled = self.rest.len();
-        self.rest.extend_from_slice(text);
+        self.rest.extend_from_slice(text)?;
         self.unify_line_ends(filled);
         if self.rest.len() < CHUNK / 2 {
             return Ok(Piece::Nothing);
@@ -170,7 +170,7 @@ impl TextReader {
         let Some(kind) = self.kind_so_far()? else {
             return Ok(Piece::Nothing);
         };
-        let chunk = self.take_chunk(kind);
+        let chunk = self.take_chunk(kind)?;
         if chunk.is_none() && self.rest.len() > LONGEST {
             return Err(self.endless());
         }
@@ -188,7 +188,7 @@ impl TextReader {
             let Some(kind) = self.kind()? else {
                 return Ok(None);
             };
-            if let Some(chunk) = self.take_chunk(kind) {
+            if let Some(chunk) = self.take_chunk(kind)? {
                 return Ok((!chunk.text.is_empty()).then_some(chunk));
             }
             if target >= LONGEST {
@@ -200,14 +200,16 @@ impl TextReader {
 
     /// The text that can be parsed by itself; nothing if more must be read to
     /// tell.
-    fn take_chunk(&mut self, kind: Kind) -> Option<Chunk> {
-        let length = self.cut(kind)?;
+    fn take_chunk(&mut self, kind: Kind) -> Result<Option<Chunk>> {
+        let Some(length) = self.cut(kind) else {
+            return Ok(None);
+        };
         let mut text = std::mem::replace(&mut self.rest, self.pool.take());
-        self.rest.extend_from_slice(&text[length..]);
+        self.rest.extend_from_slice(&text[length..])?;
         text.truncate(length);
         let within_line = self.within_line;
         self.within_line = kind == Kind::Fasta && text.last() != Some(&b'\n');
-        Some(Chunk { text, kind, within_line })
+        Ok(Some(Chunk { text, kind, within_line }))
     }
 
     fn endless(&self) -> Error {

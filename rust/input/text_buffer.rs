@@ -6,6 +6,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
+use crate::allocation;
+use crate::error::{Error, Result};
+
 /// Larger buffers, which a giant record needed, are given back to the system.
 const LARGEST: usize = 1 << 22;
 
@@ -38,14 +41,14 @@ impl TextBuffer {
     /// Appends as much as `read` writes into the room up to `length`.
     ///
     /// # Errors
-    /// Those of `read`; the text is as it was, then.
-    pub fn append<E>(
+    /// Those of `read`, or if there is no memory; the text is as it was, then.
+    pub fn append<E: From<Error>>(
         &mut self,
         length: usize,
-        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<usize, E> {
+        read: impl FnOnce(&mut [u8]) -> std::result::Result<usize, E>,
+    ) -> std::result::Result<usize, E> {
         if self.memory.len() < length {
-            self.memory.resize(length, 0);
+            allocation::resize(&mut self.memory, length)?;
         }
         let count = read(&mut self.memory[self.length..length.max(self.length)])?;
         self.length += count;
@@ -53,16 +56,20 @@ impl TextBuffer {
     }
 
     /// Appends a copy.
-    pub fn extend_from_slice(&mut self, text: &[u8]) {
+    ///
+    /// # Errors
+    /// If there is no memory; the text is as it was, then.
+    pub fn extend_from_slice(&mut self, text: &[u8]) -> Result<()> {
         let end = self.length + text.len();
         if self.memory.len() < end {
             // What is behind the text is not worth keeping.
             self.memory.truncate(self.length);
-            self.memory.extend_from_slice(text);
+            allocation::append(&mut self.memory, text)?;
         } else {
             self.memory[self.length..end].copy_from_slice(text);
         }
         self.length = end;
+        Ok(())
     }
 
     /// Shortens the text.
@@ -119,14 +126,15 @@ mod tests {
         for _ in 0..3 {
             let mut text = pool.take();
             assert!(text.is_empty());
-            text.extend_from_slice(b"ACGT");
-            let count = text.append::<()>(10, |room| {
+            text.extend_from_slice(b"ACGT").unwrap();
+            let count = text.append::<Error>(10, |room| {
                 room[..2].copy_from_slice(b"NN");
                 Ok(2)
             });
-            assert_eq!(count, Ok(2));
-            assert_eq!(text.append(20, |_| Err("no")), Err("no"));
-            text.extend_from_slice(&[b'-'; 30]);
+            assert_eq!(count.unwrap(), 2);
+            let error = text.append(20, |_| Err(Error::Argument("no".into()))).unwrap_err();
+            assert_eq!(error.to_string(), "no");
+            text.extend_from_slice(&[b'-'; 30]).unwrap();
             text.truncate(8);
             text.remove_front(3);
             assert_eq!(*text, *b"TNN--");
@@ -137,13 +145,13 @@ mod tests {
     fn memory_goes_back_to_the_pool() {
         let pool = TextPool::default();
         for length in [1000, 10, LARGEST + 1] {
-            pool.take().extend_from_slice(&vec![1; length]);
+            pool.take().extend_from_slice(&vec![1; length]).unwrap();
         }
         let spare = pool.0.lock().unwrap();
         // The second one was lent the memory of the first, the third outgrew it.
         assert!(spare.is_empty());
         drop(spare);
-        let both = [pool.take(), pool.take()].map(|mut text| text.extend_from_slice(b"A"));
+        let both = [pool.take(), pool.take()].map(|mut text| text.extend_from_slice(b"A").unwrap());
         assert_eq!(both.len(), 2);
         assert_eq!(pool.0.lock().unwrap().len(), 2);
     }

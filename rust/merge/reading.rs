@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_schema::{ArrowError, SchemaRef};
 
+use crate::allocation::zeros;
 use crate::checksums::Checksums;
 use crate::error::{Error, Result};
 use crate::platform::read_exact_at;
@@ -69,7 +69,7 @@ impl Memory {
     ///
     /// # Errors
     /// If there is no more.
-    fn take(&mut self, length: usize) -> io::Result<MutableBuffer> {
+    fn take(&mut self, length: usize) -> Result<MutableBuffer> {
         if let Some(buffer) = self.0.pop_front() {
             match buffer.into_mutable() {
                 Ok(free) if free.len() >= length => return Ok(free),
@@ -79,10 +79,7 @@ impl Memory {
         }
         // In words of eight bytes, on which Arrow's columns start.
         let words = length.div_ceil(size_of::<u64>());
-        let mut memory: Vec<u64> = Vec::new();
-        memory.try_reserve_exact(words).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        memory.resize(words, 0);
-        Ok(MutableBuffer::from(memory))
+        Ok(MutableBuffer::from(zeros::<u64>(words)?))
     }
 }
 
@@ -185,7 +182,7 @@ impl Input {
             return Err(read_error(&self.path, error));
         }
         let length = (chunks.end - chunks.start) as usize;
-        let mut buffer = memory.take(length).map_err(|error| Error::io(&self.path, error))?;
+        let mut buffer = memory.take(length)?;
         let into = &mut buffer.as_slice_mut()[..length];
         self.checksums.read(&self.file, &self.path, chunks.start, into)?;
         let whole = Buffer::from(buffer);

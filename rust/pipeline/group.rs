@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::allocation::resize;
 use crate::canonical::columns;
 use crate::count::{CountWriter, Counter};
+use crate::error::Result;
 use crate::features::RowBuilder;
 use crate::layout::Layout;
 use crate::packed::{self, Gap};
@@ -177,13 +179,14 @@ impl GroupBuilder {
     }
 
     /// Appends rows to a group.
-    pub fn fill(&mut self, rows: &[Row], group: &mut Group) {
-        for row in rows {
-            self.append(row, group);
-        }
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn fill(&mut self, rows: &[Row], group: &mut Group) -> Result<()> {
+        rows.iter().try_for_each(|row| self.append(row, group))
     }
 
-    fn append(&mut self, row: &Row, group: &mut Group) {
+    fn append(&mut self, row: &Row, group: &mut Group) -> Result<()> {
         let letters = row.letters();
         self.counter.count(letters);
         let composition = self.counter.composition();
@@ -195,37 +198,39 @@ impl GroupBuilder {
         for (k, windows) in self.content.layout.ks().zip(&mut group.windows) {
             windows.push(self.counter.windows(k));
         }
-        self.append_values(group);
+        self.append_values(group)?;
         if self.content.sequence {
             let before = (group.packed.len(), group.gaps.len());
             let runs = self.counter.runs();
-            packed::pack(letters, runs, self.backend, &mut group.packed, &mut group.gaps);
+            packed::pack(letters, runs, self.backend, &mut group.packed, &mut group.gaps)?;
             group.packed_lengths.push(group.packed.len() - before.0);
             group.gap_counts.push(group.gaps.len() - before.1);
         }
+        Ok(())
     }
 
-    fn append_values(&mut self, group: &mut Group) {
+    fn append_values(&mut self, group: &mut Group) -> Result<()> {
         for (k, values) in self.content.layout.ks().zip(&mut group.values) {
             match values {
                 Values::F32(fields) => {
                     let start = fields.len();
-                    fields.resize(start + self.content.layout.n_fields(), 0.0);
+                    resize(fields, start + self.content.layout.n_fields())?;
                     self.rows.write(&self.counter, &mut fields[start..]);
                 }
                 Values::U16(fields) => {
                     let start = fields.len();
-                    fields.resize(start + columns(k).len(), 0);
+                    resize(fields, start + columns(k).len())?;
                     let counts = self.counter.counts(k);
                     self.counts.write(counts, k, &mut fields[start..], |count| count as u16);
                 }
                 Values::U32(fields) => {
                     let start = fields.len();
-                    fields.resize(start + columns(k).len(), 0);
+                    resize(fields, start + columns(k).len())?;
                     let counts = self.counter.counts(k);
                     self.counts.write(counts, k, &mut fields[start..], |count| count as u32);
                 }
             }
         }
+        Ok(())
     }
 }

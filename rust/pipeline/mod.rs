@@ -41,7 +41,10 @@ pub const BATCH_ROWS: usize = 512;
 pub trait Sink: Send {
     /// Takes the next batch, and returns what is to be done to keep it, by any
     /// worker and in any order. Most of that is done when the next one comes.
-    fn write(&mut self, batch: &[Group]) -> Vec<Flush>;
+    ///
+    /// # Errors
+    /// If it cannot be taken, which stops the run.
+    fn write(&mut self, batch: &[Group]) -> Result<Vec<Flush>>;
 }
 
 /// Something that keeps what a [`Sink`] has taken; an error stops the run.

@@ -34,11 +34,21 @@ pub(super) fn run(
     let pool = TextPool::default();
     let board = Board::new(skipped, plan.threads.get(), cutter, sink);
     thread::scope(|scope| {
+        let mut n_workers = 0;
         for _ in 0..plan.threads.get() {
             let builder = GroupBuilder::new(plan.content.clone(), plan.backend);
             let (stop, pool) = (stop.clone(), pool.clone());
             let worker = Worker { board: &board, sources, plan, builder, stop, pool };
-            scope.spawn(|| worker.run());
+            let started = thread::Builder::new().spawn_scoped(scope, || worker.run());
+            let Err(error) = started else {
+                n_workers += 1;
+                continue;
+            };
+            // Those that run do all the work.
+            if n_workers == 0 {
+                board.stop(Some(Error::NoThread(error)));
+            }
+            break;
         }
         loop {
             let (is_stopped, progress) = board.wait(WATCH_INTERVAL);
@@ -126,13 +136,17 @@ impl<'a> Worker<'_, 'a> {
             }
             Job::Fill { planned, group } => {
                 let mut group = group.unwrap_or_else(|| self.builder.group());
-                self.builder.fill(&planned.rows, &mut group);
-                Done::Filled { batch: planned.batch, position: planned.position, group }
+                match self.builder.fill(&planned.rows, &mut group) {
+                    Ok(()) => {
+                        Done::Filled { batch: planned.batch, position: planned.position, group }
+                    }
+                    Err(error) => Done::Failed(error),
+                }
             }
-            Job::Write { sink, batch } => {
-                let flushes = sink.write(&batch);
-                Done::Written { sink, batch, flushes }
-            }
+            Job::Write { sink, batch } => match sink.write(&batch) {
+                Ok(flushes) => Done::Written { sink, batch, flushes },
+                Err(error) => Done::Failed(error),
+            },
             Job::Flush(flush) => match flush() {
                 Ok(()) => Done::Flushed,
                 Err(error) => Done::Failed(error),
@@ -160,7 +174,7 @@ impl<'a> Worker<'_, 'a> {
 /// with those that have a mistake.
 ///
 /// # Errors
-/// Only what `watch` returns.
+/// What `watch` returns, or if no thread can be started.
 pub(super) fn find_bad(
     sources: &[Source],
     plan: &Plan,
@@ -187,7 +201,15 @@ pub(super) fn find_bad(
     };
     thread::scope(|scope| {
         let n_threads = plan.threads.get().min(sources.len());
-        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work);
+        let mut threads = Vec::new();
+        for started in (0..n_threads).map(start) {
+            match started {
+                Ok(thread) => threads.push(thread),
+                Err(error) if threads.is_empty() => return Err(Error::NoThread(error)),
+                Err(_) => break,
+            }
+        }
         while !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
             thread::sleep(WATCH_INTERVAL / 10);
             if let Err(error) = watch(Progress::default()) {

@@ -1,6 +1,6 @@
 //! Linux, macOS and their like.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -67,6 +67,31 @@ pub(crate) fn words_for(_: &io::Error) -> Option<&'static str> {
 #[allow(clippy::unnecessary_wraps, reason = "not all bytes are a path elsewhere")]
 pub(crate) fn path_of(text: &[u8]) -> io::Result<&Path> {
     Ok(Path::new(OsStr::from_bytes(text)))
+}
+
+/// A file that can be removed without any memory.
+#[cfg(feature = "python")]
+pub(crate) struct RemovablePath(CString);
+
+#[cfg(feature = "python")]
+impl RemovablePath {
+    /// Nothing where no file can have such a path.
+    pub(crate) fn new(path: &Path) -> Option<Self> {
+        CString::new(path.as_os_str().as_bytes()).ok().map(Self)
+    }
+
+    /// Removes the file, if it is there.
+    pub(crate) fn remove(&self) {
+        // SAFETY: the text ends with a zero, and nothing else is read.
+        unsafe { libc::unlink(self.0.as_ptr()) };
+    }
+}
+
+/// Ends the process, and runs nothing of what is registered to be run then.
+#[cfg(feature = "python")]
+pub(crate) fn exit_at_once(code: i32) -> ! {
+    // SAFETY: it takes any code and does not return.
+    unsafe { libc::_exit(code) }
 }
 
 /// A pipe as [`wait_for_input`] takes it.

@@ -9,9 +9,13 @@ use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_CANT_RESOLVE_FILENAME};
 use windows_sys::Win32::Foundation::{WAIT_OBJECT_0, WAIT_TIMEOUT};
+#[cfg(feature = "python")]
+use windows_sys::Win32::Storage::FileSystem::DeleteFileW;
 use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_PIPE, GetFileType};
 use windows_sys::Win32::System::Pipes::PeekNamedPipe;
 use windows_sys::Win32::System::Threading::WaitForSingleObject;
+#[cfg(feature = "python")]
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, TerminateProcess};
 
 /// Fills `bytes` from a place in the file.
 pub(crate) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
@@ -111,6 +115,37 @@ pub(crate) fn path_of(text: &[u8]) -> io::Result<&Path> {
         Ok(text) => Ok(Path::new(text)),
         Err(_) => Err(io::Error::new(ErrorKind::InvalidInput, "the path is not UTF-8")),
     }
+}
+
+/// A file that can be removed without any memory.
+#[cfg(feature = "python")]
+pub(crate) struct RemovablePath(Vec<u16>);
+
+#[cfg(feature = "python")]
+impl RemovablePath {
+    /// Nothing where no file can have such a path.
+    pub(crate) fn new(path: &Path) -> Option<Self> {
+        use std::os::windows::ffi::OsStrExt;
+        let mut text: Vec<u16> = path.as_os_str().encode_wide().collect();
+        let is_path = !text.contains(&0);
+        text.push(0);
+        is_path.then_some(Self(text))
+    }
+
+    /// Removes the file, if it is there; one that is open goes when it is closed.
+    pub(crate) fn remove(&self) {
+        // SAFETY: the text ends with a zero, and nothing else is read.
+        unsafe { DeleteFileW(self.0.as_ptr()) };
+    }
+}
+
+/// Ends the process, and runs nothing of what is registered to be run then.
+#[cfg(feature = "python")]
+pub(crate) fn exit_at_once(code: i32) -> ! {
+    // SAFETY: the handle of the process itself is always sound.
+    unsafe { TerminateProcess(GetCurrentProcess(), code as u32) };
+    // Not reached: a process ends itself before the call returns.
+    std::process::abort()
 }
 
 /// A pipe as [`wait_for_input`] takes it.

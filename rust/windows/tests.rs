@@ -18,7 +18,7 @@ fn chunks(records: &[(&str, Vec<u8>)], chunk: usize) -> Vec<Parsed> {
             let room = chunk - last.letters.len();
             let (now, later) = rest.split_at(room.min(rest.len()));
             let start = last.letters.len();
-            last.letters.extend_from_slice(now);
+            last.letters.extend_from_slice(now).unwrap();
             let letters = start..last.letters.len();
             last.pieces.push(Piece { header: header.take(), letters });
             rest = later;

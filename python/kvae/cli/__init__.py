@@ -47,6 +47,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="A first try: `kvae demo`. Every command has its own --help.",
 )
+# How torch, Python's threads and the loader of libraries say that there is no more memory:
+# they have no exception of their own for it.
+_NO_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "start new thread")
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "From sequences to latents": (featurize, train, encode),
     "With latents": (cluster, search, index, evaluate, report, export),
@@ -139,6 +142,12 @@ def main() -> None:
         _fail(f"{where}{error.strerror or error}")
     except MemoryError as error:
         _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
+    except (RuntimeError, ImportError) as error:
+        lines = str(error).splitlines()
+        told = [line for line in lines if any(words in line for words in _NO_MEMORY)]
+        if not told:
+            raise
+        _fail(f"not enough memory: {told[0].strip()}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -55,12 +55,13 @@ impl Blocks {
     /// Appends their text to `text`.
     ///
     /// # Errors
-    /// If a block is corrupt.
+    /// If a block is corrupt, or there is no memory.
     pub fn inflate(self, mut text: TextBuffer) -> Result<TextBuffer, Error> {
         // The spare byte lets the decoder see that a block has ended.
-        text.append(text.len() + self.text_len + 1, |room| inflate(&self.bytes, room))
-            .map(|_| text)
-            .map_err(|fault| fault.into_error(&self.path, Format::Bgzf))
+        text.append(text.len() + self.text_len + 1, |room| {
+            inflate(&self.bytes, room).map_err(|fault| fault.into_error(&self.path, Format::Bgzf))
+        })
+        .map(|_| text)
     }
 }
 

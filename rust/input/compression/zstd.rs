@@ -38,6 +38,7 @@ fn fault(name: &str) -> Fault {
         "Frame requires too much memory for decoding" => {
             Fault::Unsupported("its window is above 128 MiB, as zstd --long writes it".into())
         }
+        "Allocation error : not enough memory" => Fault::Read(io::ErrorKind::OutOfMemory.into()),
         "Dictionary mismatch" => Fault::Unsupported("it needs a dictionary".into()),
         _ => Fault::Corrupt(name.to_owned()),
     }

@@ -1,0 +1,228 @@
+//! Memory that may be refused.
+//!
+//! What may be large is asked for with [`reserve`] or [`zeros`], and where there
+//! is no more, [`Error::OutOfMemory`] goes to whoever asked. Everything else is
+//! small and asked for by the standard library and other crates, which cannot be
+//! told no: then [`OneLineAndOut`], the allocator of the extension module, ends
+//! the process as an error does, in one line and without temporary files, where
+//! Rust's own would abort it.
+
+use std::cell::Cell;
+
+use crate::error::{Error, Result};
+use crate::platform::advise_large_pages;
+
+#[cfg(feature = "python")]
+pub(crate) use ending::{OneLineAndOut, forget_temporary, remember_temporary};
+
+thread_local! {
+    /// Whether this thread can be told that there is no more memory.
+    static MAY_BE_REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs something that can be told that there is no more memory.
+pub(crate) fn may_be_refused<T>(ask: impl FnOnce() -> T) -> T {
+    let before = MAY_BE_REFUSED.replace(true);
+    let answer = ask();
+    MAY_BE_REFUSED.set(before);
+    answer
+}
+
+/// Makes room for more items behind those of `items`.
+///
+/// # Errors
+/// [`Error::OutOfMemory`]; `items` is as it was then.
+pub(crate) fn reserve<T>(items: &mut Vec<T>, additional: usize) -> Result<()> {
+    if items.capacity() - items.len() >= additional {
+        return Ok(());
+    }
+    may_be_refused(|| items.try_reserve(additional)).map_err(|_| refused::<T>(additional))
+}
+
+/// Appends a copy.
+///
+/// # Errors
+/// [`Error::OutOfMemory`]; `items` is as it was then.
+pub(crate) fn append<T: Copy>(items: &mut Vec<T>, more: &[T]) -> Result<()> {
+    reserve(items, more.len())?;
+    items.extend_from_slice(more);
+    Ok(())
+}
+
+/// Makes `items` longer by zeros, or shorter.
+///
+/// # Errors
+/// [`Error::OutOfMemory`]; `items` is as it was then.
+pub(crate) fn resize<T: Copy + Default>(items: &mut Vec<T>, length: usize) -> Result<()> {
+    reserve(items, length.saturating_sub(items.len()))?;
+    items.resize(length, T::default());
+    Ok(())
+}
+
+/// An array of zeros that no one has touched yet.
+///
+/// Its pages are cleared by the operating system when they are first written,
+/// so by the threads that fill it; large ones where there are any, because
+/// with small ones that takes longer than computing what is written.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn zeros<T: bytemuck::Zeroable>(length: usize) -> Result<Vec<T>> {
+    let array = may_be_refused(|| bytemuck::allocation::try_zeroed_vec(length));
+    let array = array.map_err(|()| refused::<T>(length))?;
+    advise_large_pages(&array);
+    Ok(array)
+}
+
+fn refused<T>(items: usize) -> Error {
+    Error::OutOfMemory { bytes: items.saturating_mul(size_of::<T>()) }
+}
+
+#[cfg(feature = "python")]
+mod ending {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::io::{self, IsTerminal, Write};
+    use std::path::Path;
+    use std::ptr;
+    use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+    use std::thread;
+
+    use super::MAY_BE_REFUSED;
+    use crate::error::Error;
+    use crate::platform::{RemovablePath, exit_at_once};
+
+    /// The system's allocator, with another end than an abort.
+    pub(crate) struct OneLineAndOut;
+
+    // SAFETY: all calls are passed on to the system's allocator as they are; where that
+    // refuses, its answer is returned, or the process ends without unwinding.
+    unsafe impl GlobalAlloc for OneLineAndOut {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller's promises are those that are asked for.
+            answer(unsafe { System.alloc(layout) }, layout.size())
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the same.
+            answer(unsafe { System.alloc_zeroed(layout) }, layout.size())
+        }
+
+        unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            // SAFETY: the same.
+            answer(unsafe { System.realloc(memory, layout, size) }, size)
+        }
+
+        unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+            // SAFETY: the same.
+            unsafe { System.dealloc(memory, layout) }
+        }
+    }
+
+    #[inline]
+    fn answer(memory: *mut u8, bytes: usize) -> *mut u8 {
+        if memory.is_null() {
+            refuse(bytes);
+        }
+        memory
+    }
+
+    /// Returns where the thread can be told, and ends the process elsewhere.
+    #[cold]
+    fn refuse(bytes: usize) {
+        if !MAY_BE_REFUSED.get() {
+            leave(bytes);
+        }
+    }
+
+    /// Temporary files of this process; there are few at a time.
+    static TEMPORARY: [AtomicPtr<RemovablePath>; 64] =
+        [const { AtomicPtr::new(ptr::null_mut()) }; 64];
+
+    /// Remembers a file that is to go if the process ends for want of memory; its
+    /// place, unless there are too many.
+    pub(crate) fn remember_temporary(path: &Path) -> Option<usize> {
+        let path = Box::into_raw(Box::new(RemovablePath::new(path)?));
+        let place = TEMPORARY.iter().position(|place| {
+            let (taken, kept) = (Ordering::AcqRel, Ordering::Relaxed);
+            place.compare_exchange(ptr::null_mut(), path, taken, kept).is_ok()
+        });
+        if place.is_none() {
+            // SAFETY: it is from `into_raw` and nobody has got it.
+            drop(unsafe { Box::from_raw(path) });
+        }
+        place
+    }
+
+    /// Forgets the file at a place that [`remember_temporary`] has told.
+    pub(crate) fn forget_temporary(place: usize) {
+        let Some(place) = TEMPORARY.get(place) else {
+            return;
+        };
+        let path = place.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !path.is_null() {
+            // SAFETY: it is from `into_raw`, and who takes it out of the table has it alone.
+            drop(unsafe { Box::from_raw(path) });
+        }
+    }
+
+    /// Ends the process as an error does, without any memory.
+    fn leave(bytes: usize) -> ! {
+        static IS_LEAVING: AtomicBool = AtomicBool::new(false);
+        if IS_LEAVING.swap(true, Ordering::AcqRel) {
+            // Another thread does all this.
+            loop {
+                thread::yield_now();
+            }
+        }
+        for place in &TEMPORARY {
+            let path = place.swap(ptr::null_mut(), Ordering::AcqRel);
+            // SAFETY: it is null or from `into_raw`, and never freed now.
+            if let Some(path) = unsafe { path.as_ref() } {
+                path.remove();
+            }
+        }
+        let mut line = [0; 256];
+        let mut rest = &mut line[..];
+        // The progress that stands in a terminal's line, and has hidden the cursor.
+        let clear = if io::stderr().is_terminal() { "\r\x1b[2K\x1b[?25h" } else { "" };
+        let _ = writeln!(rest, "{clear}kvae: error: {}", Error::OutOfMemory { bytes });
+        let rest = rest.len();
+        let length = line.len() - rest;
+        let _ = io::stderr().write_all(&line[..length]);
+        exit_at_once(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_of_any_size_are_zero() {
+        for length in [0, 1, 1000, 1 << 20, (1 << 22) + 77] {
+            let array = zeros::<f32>(length).unwrap();
+            assert_eq!(array.len(), length);
+            assert!(array.iter().all(|&x| x.to_bits() == 0));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_told_and_changes_nothing() {
+        // More than there are addresses.
+        const TOO_MUCH: usize = 1 << 50;
+        let mut items = vec![1u64, 2];
+        for error in [
+            reserve(&mut items, TOO_MUCH).unwrap_err(),
+            resize(&mut items, TOO_MUCH).unwrap_err(),
+            zeros::<u64>(TOO_MUCH).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+            assert_eq!(error.to_string().lines().count(), 1);
+        }
+        assert_eq!(items, [1, 2]);
+        append(&mut items, &[3]).unwrap();
+        resize(&mut items, 5).unwrap();
+        assert_eq!(items, [1, 2, 3, 0, 0]);
+        assert!(!MAY_BE_REFUSED.get());
+    }
+}
