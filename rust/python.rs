@@ -25,6 +25,8 @@ use crate::allocation;
 use crate::canonical::columns;
 use crate::error::Error;
 use crate::featurize::{Kept, Options};
+use crate::input::boundary;
+use crate::input::compression;
 use crate::input::discover::{self, Input, Source, discover_among};
 use crate::input::share::{Shard, share};
 use crate::layout::Layout;
@@ -404,6 +406,8 @@ fn shard_inputs(
     dict.set_item("bytes", found.bytes)?;
     dict.set_item("digest", format!("{:016x}", found.digest))?;
     dict.set_item("first", found.first)?;
+    let within = |source: &Source| source.range.as_ref().map(|at| (at.start.within, at.end.within));
+    dict.set_item("within", found.sources.iter().map(within).collect::<Vec<_>>())?;
     let files: Vec<_> = found
         .sources
         .into_iter()
@@ -416,6 +420,29 @@ fn shard_inputs(
         .collect();
     dict.set_item("files", files)?;
     Ok(dict)
+}
+
+/// Whether a file is divided between shards, and the first record of a part from `at` on: its
+/// byte, or its block's, and its place within the block's text.
+#[pyfunction]
+fn next_record(py: Python<'_>, path: PathBuf, at: u64) -> PyResult<(bool, Option<(u64, usize)>)> {
+    let source = Source { path, name: String::new(), found: false, size: None, range: None };
+    let found = py.detach(|| boundary::next_record(&source, at))?;
+    Ok((found.is_some(), found.flatten().map(|place| (place.byte, place.within))))
+}
+
+/// Bytes that stand for a part of a file, between two places as `next_record` gives them: some
+/// to begin with, where the file's own begin and end, and some to end with.
+#[pyfunction]
+fn bytes_of_part<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    start: (u64, usize),
+    end: (u64, usize),
+) -> PyResult<(Bound<'py, PyBytes>, u64, u64, Bound<'py, PyBytes>)> {
+    let [start, end] = [start, end].map(|(byte, within)| boundary::Place { byte, within });
+    let (before, own, after) = py.detach(|| compression::bytes_of_part(&path, &(start..end)))?;
+    Ok((PyBytes::new(py, &before), own.start, own.end, PyBytes::new(py, &after)))
 }
 
 fn describe<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict>> {
@@ -501,6 +528,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(choose_named, module)?)?;
     module.add_function(wrap_pyfunction!(find_bad, module)?)?;
     module.add_function(wrap_pyfunction!(shard_inputs, module)?)?;
+    module.add_function(wrap_pyfunction!(next_record, module)?)?;
+    module.add_function(wrap_pyfunction!(bytes_of_part, module)?)?;
     module.add_function(wrap_pyfunction!(merge, module)?)?;
     module.add_function(wrap_pyfunction!(remember_temporary, module)?)?;
     module.add_function(wrap_pyfunction!(forget_temporary, module)?)?;

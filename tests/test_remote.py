@@ -22,7 +22,7 @@ import kvae
 from kvae import FeatureStore, KvaeError, _core
 from kvae.latents import read_latents
 from kvae.progress import Progress
-from kvae.remote import caching, feeding, places
+from kvae.remote import caching, feeding, parts, places
 from kvae.remote.places import Place
 from kvae.remote.uris import RemotePath, Uri, as_path, as_uri, has_uris, shown
 from kvae.remote.writing import upload
@@ -66,7 +66,7 @@ def fill(folder: Path) -> Path:
     write(folder / "b/z.FA.gz", gzip.compress(fasta(records(1, 30), newline="\r\n")))
     write(folder / "b.fna", fasta(records(2, 20)))
     write(folder / "reads.fq", fastq(records(3, 30)))
-    write(folder / "blocks.fa", bgzf(fasta(records(4, 30))))
+    write(folder / "blocks.fa", bgzf(fasta(records(4, 30)), block=900))
     write(folder / "ä b.fas", fasta(records(5, 10)))
     write(folder / "empty.fa", b"")
     write(folder / "notes.txt", b"no sequences")
@@ -308,6 +308,93 @@ def test_shards_there_are_the_shards_here(
     store.system.delete_file(f"{BUCKET}/shards/{names[1]}")
     said = refusal(lambda: FeatureStore("s3://bucket/shards/"))
     assert said.startswith("s3://bucket/shards: shard 1 of 3 is missing")
+
+
+class Reads:
+    """Notes what is read of remote files."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bytes = 0
+        read = places.RemoteFile.read_at
+
+        def read_at(file: places.RemoteFile, source: Any, offset: int, size: int) -> bytes:
+            self.bytes += size
+            return read(file, source, offset, size)
+
+        monkeypatch.setattr(places.RemoteFile, "read_at", read_at)
+
+
+@pytest.mark.parametrize("first", [100, parts._FIRST])
+def test_files_there_are_divided_as_files_here(
+    store: ObjectStore, twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """Plain FASTA, FASTQ and BGZF: the same bytes in every shard, and manifests that say so."""
+    monkeypatch.setattr(parts, "_FIRST", first)
+    monkeypatch.setattr(feeding, "BLOCK", 3000)
+    count, name, here = 23, "s3://bucket/genomes", tmp_path / "here.arrow"
+    divided = set()
+    for i in range(1, count + 1):
+        with monkeypatch.context() as there:
+            there.chdir(twin)
+            share = _core.shard_inputs([name], i, count, False)
+            _core.featurize(
+                [name], here, here, [3], 100, 50, "log", True, False, (i, count), 2, None
+            )
+        result = kvae.featurize(name, tmp_path / "shards", shard=(i, count), threads=2, **SMALL)
+        stem = tmp_path / f"shards/feats-{i:04}-of-{count:04}"
+        assert stem.with_suffix(".arrow").read_bytes() == here.read_bytes(), i
+        manifest = json.loads(stem.with_suffix(".json").read_text())
+        ranges = [(file["name"], file["from"], file["to"]) for file in manifest["files"]]
+        assert ranges == [(of, a, b) for of, _, _, a, b in share["files"]]
+        assert manifest["first_input"] == share["first"]
+        assert result.files == len(ranges)
+        divided |= {of for of, _, size, a, b in share["files"] if b - a < size}
+    assert {Path(of).name for of in divided} == {"large.fa", "reads.fq", "blocks.fa"}
+    kvae.merge(tmp_path / "shards", tmp_path / "merged.arrow")
+    expected = locally(twin, monkeypatch, name, tmp_path / "local.arrow")
+    assert (tmp_path / "merged.arrow").read_bytes() == expected
+
+
+@pytest.mark.parametrize("pack", [bytes, bgzf], ids=["plain", "bgzf"])
+def test_of_a_divided_file_a_shard_fetches_its_part(
+    store: ObjectStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pack: Callable[[bytes], bytes],
+) -> None:
+    monkeypatch.setattr(parts, "_HEAD", 70_000)
+    monkeypatch.setattr(parts, "_FIRST", 1000)
+    monkeypatch.setattr(parts, "_BLOCK", 70_000)
+    # The third record is longer than what is fetched at first, and than a shard.
+    long = [("long", random_sequence(900_000, 1))]
+    content = pack(fasta([*records(1, 2), *long, *records(2, 1500)], width=80))
+    store.put("huge/huge.fa", content)
+    rows = {}
+    for i in range(1, 5):
+        reads = Reads(monkeypatch)
+        shard = kvae.featurize("s3://bucket/huge", tmp_path / "s", shard=(i, 4), **SMALL)
+        rows[i] = shard.rows
+        assert reads.bytes < 4 * len(content)
+    # Once for the manifest, and once for the rows: head and cuts, and then its part.
+    assert reads.bytes < (1.0 if pack is bgzf else 0.75) * len(content)
+    assert rows[2] == 0
+    kvae.featurize("s3://bucket/huge", tmp_path / "whole.arrow", **SMALL)
+    kvae.merge(tmp_path / "s", tmp_path / "merged.arrow")
+    assert (tmp_path / "merged.arrow").read_bytes() == (tmp_path / "whole.arrow").read_bytes()
+
+
+def test_what_a_part_cannot_know_is_said(store: ObjectStore, tmp_path: Path) -> None:
+    good = fasta(records(1, 400))
+    store.put("parts/nameless.fa", good + fasta([("", random_sequence(900, 1))]))
+    store.put("parts/wrong.fa", good + b">x\nAC!T\n")
+    shard: dict[str, Any] = {"shard": (2, 2), **SMALL}
+    said = refusal(lambda: kvae.featurize("s3://bucket/parts/nameless.fa", tmp_path / "a", **shard))
+    assert said.startswith("s3://bucket/parts/nameless.fa: has records without a name, which are")
+    said = refusal(lambda: kvae.featurize("s3://bucket/parts/wrong.fa", tmp_path / "b", **shard))
+    assert said.startswith("s3://bucket/parts/wrong.fa (counted from byte ")
+    assert ", line " in said
+    kvae.featurize("s3://bucket/parts/nameless.fa", tmp_path / "whole.arrow", **SMALL)
+    assert FeatureStore(tmp_path / "whole.arrow").ids[-1].as_py() == "record_401"
 
 
 def test_one_shard_is_a_set_too(store: ObjectStore, twin: Path) -> None:

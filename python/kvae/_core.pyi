@@ -12,6 +12,7 @@ __all__ = [
     "__version__",
     "available_threads",
     "backend",
+    "bytes_of_part",
     "choose_named",
     "count_kmers",
     "featurize",
@@ -20,6 +21,7 @@ __all__ = [
     "kmers",
     "layout",
     "merge",
+    "next_record",
     "shard_inputs",
     "unpack",
 ]
@@ -45,6 +47,8 @@ class _Share(TypedDict):
     bytes: int
     digest: str
     first: int
+    # Where parts of files begin and end within their blocks; None for whole ones.
+    within: list[tuple[int, int] | None]
     files: list[tuple[str, str, int, int, int]]
 
 @final
@@ -130,6 +134,10 @@ def find_bad(
     progress: Callable[[int, int | None, int, int], object] | None,
 ) -> list[str | None]: ...
 def choose_named(folder: str | PathLike[str], names: Sequence[str]) -> list[bool]: ...
+def bytes_of_part(
+    path: str | PathLike[str], start: tuple[int, int], end: tuple[int, int]
+) -> tuple[bytes, int, int, bytes]: ...
+def next_record(path: str | PathLike[str], at: int) -> tuple[bool, tuple[int, int] | None]: ...
 def shard_inputs(inputs: Sequence[_Input], index: int, count: int, whole: bool) -> _Share: ...
 def merge(
     parts: Sequence[tuple[str | PathLike[str], int]],

@@ -151,6 +151,15 @@ impl Divisible {
     }
 }
 
+/// Where the first record begins that a part of a file from `from` on has; `None` for a
+/// file that is not divided, and within it for one without such a record.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn next_record(source: &Source, from: u64) -> Result<Option<Option<Place>>> {
+    Divisible::of(source).map(|file| file.next_record(&source.path, from)).transpose()
+}
+
 /// A search for the first record in text that begins anywhere and comes bit by
 /// bit.
 struct Search {

@@ -20,10 +20,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
 from kvae.errors import KvaeError
+from kvae.remote.parts import Part
 from kvae.remote.places import RemoteFile
 
 __all__ = ["Feeder", "Fetchers", "pipes"]
@@ -82,41 +84,41 @@ class _Block:
 
 
 def blocks_of(
-    file: RemoteFile, source: Any, fetchers: Fetchers, *, ahead: int, stop: threading.Event
-) -> Iterator[tuple[int, bytes]]:
-    """Fetch a file from its beginning to its end, some blocks ahead.
+    part: Part, source: Any, fetchers: Fetchers, *, ahead: int, stop: threading.Event
+) -> Iterator[bytes]:
+    """Fetch a part of a file from its beginning to its end, some blocks ahead.
 
     Yields
     ------
-    int, bytes
-        Where a block begins, and what it holds.
+    bytes
+        Block after block.
 
     Raises
     ------
     KvaeError
         Where it cannot be read on, or ends early.
     """
-    offsets = iter(range(0, file.size, BLOCK))
-    waiting: deque[tuple[int, _Block]] = deque()
+    offsets = iter(range(part.begin, part.end, BLOCK))
+    waiting: deque[_Block] = deque()
 
     def begin() -> None:
         offset = next(offsets, None)
         if offset is not None:
-            size = min(BLOCK, file.size - offset)
-            task = partial(file.read_at, source, offset, size)
-            waiting.append((offset, fetchers.submit(task)))
+            size = min(BLOCK, part.end - offset)
+            task = partial(part.file.read_at, source, offset, size)
+            waiting.append(fetchers.submit(task))
 
     for _ in range(ahead):
         begin()
     while waiting:
-        offset, block = waiting.popleft()
+        block = waiting.popleft()
         while not block.done.wait(_PATIENCE_SECONDS):
             if stop.is_set():
                 return
         if block.error is not None:
             raise block.error
         begin()
-        yield offset, block.content
+        yield block.content
 
 
 @contextmanager
@@ -143,14 +145,14 @@ class Feeder:
     Parameters
     ----------
     files
-        Files by the paths of their pipes, in order.
+        Files, or parts of them, by the paths of their pipes, in order.
     threads
         Files that are open at a time, at most.
 
     Use it as a context; `check` raises what went wrong, and has to be called now and then.
     """
 
-    def __init__(self, files: Mapping[str, RemoteFile], threads: int) -> None:
+    def __init__(self, files: Mapping[str, RemoteFile | Part], threads: int) -> None:
         self._files = deque(files.items())
         self._stop = threading.Event()
         self._error: BaseException | None = None
@@ -212,17 +214,20 @@ class Feeder:
                 with suppress(OSError):
                     os.unlink(path)
 
-    def _feed(self, path: str, file: RemoteFile) -> None:
+    def _feed(self, path: str, file: RemoteFile | Part) -> None:
         """Write a file to its pipe, and its end only if it is the right one."""
+        part = Part(file, 0, file.size) if isinstance(file, RemoteFile) else file
+        file = part.file
         handle: int | None = None
         may_end = False
         try:
             with file.opened() as source:
                 tag = file.tag(source)
                 blocks = blocks_of(
-                    file, source, self._fetchers, ahead=_BLOCKS_AHEAD, stop=self._stop
+                    part, source, self._fetchers, ahead=_BLOCKS_AHEAD, stop=self._stop
                 )
-                for _, block in blocks:
+                edges = ([block] if block else [] for block in (part.before, part.after))
+                for block in chain(next(edges), blocks, next(edges)):
                     if handle is None:
                         handle = self._open(path)
                     if handle is None:
@@ -277,7 +282,7 @@ class Feeder:
         return not rest
 
 
-def original(text: str, names: Mapping[str, RemoteFile]) -> str:
+def original(text: str, names: Mapping[str, RemoteFile | Part]) -> str:
     """Put the names of files in the place of the pipes that stand for them."""
     if not names:
         return text
@@ -286,7 +291,7 @@ def original(text: str, names: Mapping[str, RemoteFile]) -> str:
 
 
 @contextmanager
-def renamed(names: Mapping[str, RemoteFile]) -> Iterator[None]:
+def renamed(names: Mapping[str, RemoteFile | Part]) -> Iterator[None]:
     """Name files in messages by what they are to the user.
 
     Raises

@@ -11,6 +11,7 @@ from kvae import _core
 from kvae.errors import KvaeError
 from kvae.remote import Progress, Request
 from kvae.remote.feeding import Feeder, original, pipes, renamed
+from kvae.remote.parts import Part, Share, share_of
 from kvae.remote.places import RemoteFile, open_place
 from kvae.remote.uris import Uri, as_path, as_uri, names_uris
 
@@ -39,11 +40,11 @@ class RemoteInputs:
     def share(self, index: int, count: int, whole: bool) -> dict[str, Any]:
         """Tell which inputs a share has, as `kvae._core.shard_inputs` does.
 
-        No remote file is divided. ``modified`` has the times of the share's files.
+        ``modified`` has the times of the share's files.
         """
         with self._piped() as (inputs, names):
             with renamed(names):
-                share = _core.shard_inputs(inputs, index, count, whole)
+                share = share_of(inputs, names, index, count, whole=whole).facts
             times = []
             for _, path, *_ in share["files"]:
                 file = names.get(os.fspath(path))
@@ -60,6 +61,10 @@ class RemoteInputs:
         shard, threads = request.shard, request.threads
         n_threads = threads or _core.available_threads()
         with self._piped() as (inputs, names), renamed(names):
+            if shard is not None:
+                share = share_of(inputs, names, *shard, whole=request.skip_bad)
+                if share.parts:
+                    return _featurize_parts(share, inputs, names, out, target, request, n_threads)
             ours = _ours(inputs, names, shard, whole=request.skip_bad)
             bad: list[str | None] | None = None
             if request.skip_bad:
@@ -94,6 +99,62 @@ class RemoteInputs:
                 else:
                     inputs.append(item)
             yield inputs, names
+
+
+def _featurize_parts(
+    share: Share,
+    inputs: list[Any],
+    names: Mapping[str, RemoteFile],
+    out: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    request: Request,
+    threads: int,
+) -> Mapping[str, Any]:
+    """Write the rows of a share some of which are parts of remote files.
+
+    Parts are fed as if they were whole files, and all there is.
+    """
+    found = {os.fspath(path): is_found for path, _, _, is_found in inputs}
+    files: dict[str, RemoteFile | Part] = {}
+    ours: list[Any] = []
+    for name, path, size, *_ in share.facts["files"]:
+        pipe = os.fspath(path)
+        part = share.parts.get(pipe)
+        files[pipe] = part or names[pipe]
+        # One that others have the records of is no empty file.
+        ours.append((path, name, part.size if part else size, part is not None or found[pipe]))
+    with Feeder(files, threads) as feeder, renamed(files):
+        watched = request._replace(shard=(1, 1), progress=_watched(feeder, request.progress))
+        summary = _core.featurize(ours, out, target, *watched)
+        feeder.check()
+    for part in share.parts.values():
+        _check_names(out, part, summary["records"])
+    all_names = [name for _, name, *_ in inputs]
+    twice = [name for i, name in enumerate(all_names) if name in all_names[:i]]
+    warnings = [f"{name}: named more than once, read once" for name in twice]
+    warnings += [original(text, names) for text in summary["warnings"]]
+    return {**summary, "warnings": warnings}
+
+
+def _check_names(out: str | os.PathLike[str], part: Part, records: int) -> None:
+    """Refuse records that are called by their number in a file whose beginning was not read."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not part.begin:
+        return
+    with pa.memory_map(os.fspath(out)) as source:
+        rows = pa.ipc.open_file(source)
+        for i in range(rows.num_record_batches):
+            batch = rows.get_batch(i).select(["id", "source"])
+            sources = batch.column("source").cast(pa.string())
+            ids = batch.filter(pc.equal(sources, str(part.file))).column("id")
+            numbers = pc.extract_regex(ids, r"^record_(?P<number>\d{1,18})$").drop_null()
+            if any(int(one["number"]) <= records for one in numbers.to_pylist()):
+                raise KvaeError(
+                    f"{part.file}: has records without a name, which are numbered from its"
+                    " beginning: name them, or give no --shard"
+                )
 
 
 def _ours(

@@ -19,9 +19,11 @@ mod tests;
 
 use std::fmt;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, printable};
+use crate::input::boundary::Place;
 use crate::input::discover::Source;
 use crate::input::stop::{StopFlag, StoppableFile};
 use crate::platform::{open, open_stdin};
@@ -102,6 +104,17 @@ impl Fault {
         };
         Error::input(path, message)
     }
+}
+
+/// Bytes that stand for a part of a file: some to begin with, a range of the file's own, and
+/// some to end with. The first and the last ones are blocks that only a part of is meant.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn bytes_of_part(path: &Path, range: &Range<Place>) -> Result<(Vec<u8>, Range<u64>, Vec<u8>)> {
+    let part = open(path).and_then(|mut file| BlockedPart::of(&mut file, range));
+    let part = part.map_err(|error| Error::io(path, error))?;
+    Ok((part.before, part.whole, part.after))
 }
 
 /// Reads a file as text, decompressing it on the way.
