@@ -223,7 +223,7 @@ def open_model_and_rows(
         check_layout(run.layout.fingerprint, source.layout, str(source.path))
         return (run if device == "auto" else run.to(resolve_device(device))), source
     torch_device = resolve_device(device)
-    folder = RunFolder(run_or_pretrained(run))
+    folder = RunFolder(run_or_pretrained(run, cache=cache))
     k, cutting = _kind_of_rows(folder)
     source = open_rows(
         features,

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from kvae.errors import KvaeError
 from kvae.featurizing import DEFAULT_KS, DEFAULT_MIN_LENGTH, DEFAULT_WINDOW, Paths
 from kvae.layout import Layout
 from kvae.progress import Progress
+from kvae.remote import Request
 from kvae.remote.uris import as_path, names_uris
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def plan(
     device: str = "auto",
     threads: int | None = None,
     folder: str | os.PathLike[str] = ".",
+    cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Estimate rows, bytes, memory and times before anything is computed in earnest.
@@ -129,7 +131,8 @@ def plan(
     Parameters
     ----------
     inputs
-        Sequence files and folders, or a feature file or its shards.
+        Sequence files and folders, or a feature file or its shards. Of remote ones, named by
+        URIs, a sample is fetched.
     model
         A run folder or model file, or ``"pretrained"``: the model that is trained and
         encoded with.
@@ -140,7 +143,10 @@ def plan(
     device, threads
         Where to measure, as for `kvae.train`.
     folder
-        Where the sample's features are written for a moment: times include the disk.
+        Where the sample's features are written for a moment: times include the disk, and
+        the network where inputs are remote.
+    cache
+        Folder for copies of remote manifests; see `kvae.FeatureStore`.
     progress
         Told what is measured.
 
@@ -149,28 +155,43 @@ def plan(
     KvaeError
         If an input is missing or damaged, is standard input, or there is no model.
     """
+    from kvae.config import SequencesConfig
     from kvae.row_sources import open_rows
     from kvae.sequences import is_feature_file
 
     progress = progress or Progress()
     paths: list[Any] = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     n_threads = threads or _core.available_threads()
-    if names_uris(paths):
-        raise KvaeError(
-            f"{as_path(paths[0])}: a plan is made from files of this machine: give some of the"
-            " files, and multiply"
-        )
+    is_remote = names_uris(paths)
     is_stored = all(is_feature_file(path) for path in paths)
     with tempfile.TemporaryDirectory(
         prefix=".kvae.", dir=folder, ignore_cleanup_errors=True
     ) as name:
-        if is_stored:
+        if is_stored and is_remote:
+            progress.message("fetching some rows")
+            from kvae.remote.samples import sample_of_store
+
+            stored = sample_of_store(paths, Path(name), cache=cache)
+            source = open_rows(stored.path, threads=n_threads)
+            sample = _Sample(
+                files=stored.files,
+                input_bytes=stored.bytes,
+                rows=stored.rows,
+                bases=stored.bases,
+                read_bytes=stored.bytes,
+                seconds=0.0,
+                is_whole=stored.is_exact,
+                paths=[],
+            )
+        elif is_stored:
             source = open_rows(paths, threads=n_threads)
             sample = _of_store(source, paths)
         else:
             progress.message("featurizing a sample")
-            sample = _featurized(paths, Path(name), window, min_length, n_threads)
-            source = open_rows(sample.paths, threads=n_threads)
+            featurized = _featurized_there if is_remote else _featurized
+            sample = featurized(paths, Path(name), window, min_length, n_threads)
+            cutting = SequencesConfig(window=window, min_length=min_length)
+            source = open_rows(sample.paths, cutting=cutting, threads=n_threads)
         progress.message("training on a sample of it, and encoding it")
         rates = _trained(source, Path(name), model, preset, device, n_threads)
     scale = 1.0 if sample.is_whole else sample.input_bytes / max(sample.read_bytes, 1)
@@ -230,15 +251,79 @@ def _featurized(
 ) -> _Sample:
     """Featurize files spread over all inputs, and see how far that gets in a few seconds."""
     files = _core.shard_inputs(paths, 1, 1, True)["files"]
-    total = sum(size for _, _, size, _, _ in files)
-    step = max(1, len(files) // _SAMPLE_FILES)
-    chosen: list[str] = []
-    chosen_bytes = 0
-    for _, path, size, _, _ in files[step // 2 :: step]:
-        if chosen and chosen_bytes + size > _SAMPLE_BYTES:
+    sizes = [size for _, _, size, _, _ in files]
+    chosen = _spread(sizes)
+    paths = [os.fspath(files[i][1]) for i in chosen]
+
+    def featurize(output: Path, request: Request) -> Mapping[str, Any]:
+        return _core.featurize(paths, output, output, *request)
+
+    reach = _reach(featurize, folder, window, min_length, threads)
+    return _sampled(reach, sizes, chosen, paths)
+
+
+def _featurized_there(
+    paths: list[Any], folder: Path, window: int, min_length: int, threads: int
+) -> _Sample:
+    """Do the same with remote files; what is trained on is how some of them begin."""
+    from kvae.remote.inputs import RemoteInputs
+    from kvae.remote.places import RemoteFile
+    from kvae.remote.samples import beginning
+
+    files = RemoteInputs(paths).files()
+    sizes = [size for _, size in files]
+    chosen = _spread(sizes)
+    some = RemoteInputs.of([files[i][0] for i in chosen])
+    reach = _reach(lambda to, how: some.featurize(to, to, how), folder, window, min_length, threads)
+    kept: list[str] = []
+    size = 0
+    begun = Path(tempfile.mkdtemp(dir=folder))
+    for file in (files[i][0] for i in chosen):
+        path = beginning(file, begun) if isinstance(file, RemoteFile) else Path(file)
+        kept += [] if path is None else [os.fspath(path)]
+        size += 0 if path is None else path.stat().st_size
+        if size > _SAMPLE_BYTES:
+            break
+    if not kept:
+        raise KvaeError(
+            f"{as_path(paths[0])}: a plan cannot be made from the beginning of such a file: give"
+            " a file of this machine, and multiply"
+        )
+    return _sampled(reach, sizes, chosen, kept)
+
+
+def _spread(sizes: Sequence[int]) -> list[int]:
+    """Choose files spread over all, of a few bytes together."""
+    step = max(1, len(sizes) // _SAMPLE_FILES)
+    chosen: list[int] = []
+    total = 0
+    for i in range(step // 2, len(sizes), step):
+        if chosen and total + sizes[i] > _SAMPLE_BYTES:
             continue
-        chosen.append(os.fspath(path))
-        chosen_bytes += size
+        chosen.append(i)
+        total += sizes[i]
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """How far featurizing got."""
+
+    read_bytes: int
+    rows: int
+    bases: int
+    seconds: float
+    is_through: bool
+
+
+def _reach(
+    featurize: Callable[[Path, Request], Mapping[str, Any]],
+    folder: Path,
+    window: int,
+    min_length: int,
+    threads: int,
+) -> _Reach:
+    """Featurize for a few seconds."""
     reached = (0, 0, 0)
     start = time.perf_counter()
 
@@ -251,18 +336,29 @@ def _featurized(
     output = folder / "sample.arrow"
     ks = list(DEFAULT_KS)
     is_through = True
+    request = Request(ks, window, min_length, "log", sequence=True, threads=threads, progress=watch)
     try:
-        summary = _core.featurize(
-            chosen, output, output, ks, window, min_length, "log", True, False, None, threads, watch
-        )
-        reached = (chosen_bytes, summary["rows"], summary["bases"])
+        summary = featurize(output, request)
+        reached = (reached[0], summary["rows"], summary["bases"])
     except _EnoughError:
         is_through = False
     seconds = time.perf_counter() - start
     output.unlink(missing_ok=True)
-    read, rows, letters = reached
-    is_whole = is_through and len(chosen) == len(files)
-    return _Sample(len(files), total, rows, letters, read, seconds, is_whole, chosen)
+    return _Reach(*reached, seconds, is_through)
+
+
+def _sampled(reach: _Reach, sizes: Sequence[int], chosen: list[int], kept: list[str]) -> _Sample:
+    read_bytes = sum(sizes[i] for i in chosen) if reach.is_through else reach.read_bytes
+    return _Sample(
+        files=len(sizes),
+        input_bytes=sum(sizes),
+        rows=reach.rows,
+        bases=reach.bases,
+        read_bytes=read_bytes,
+        seconds=reach.seconds,
+        is_whole=reach.is_through and len(chosen) == len(sizes),
+        paths=kept,
+    )
 
 
 def _trained(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvae.errors import KvaeError
+from kvae.remote.uris import has_uris
 
 if TYPE_CHECKING:
     from kvae.config import ModelConfig
@@ -34,7 +35,7 @@ def model_path(name: str | Path) -> Path:
     KvaeError
         Where there is none.
     """
-    path = Path(name)
+    path = run_or_pretrained(name)
     if path.is_dir():
         path = path / "model.safetensors"
     if str(name) == PRETRAINED or (str(name) in _NAMES and not path.is_file()):
@@ -44,8 +45,18 @@ def model_path(name: str | Path) -> Path:
     return path
 
 
-def run_or_pretrained(name: str | Path) -> Path:
-    """Resolve the word ``pretrained``, unless there is something of that name."""
+def run_or_pretrained(name: str | Path, *, cache: str | Path | None = None) -> Path:
+    """Resolve the word ``pretrained``, unless there is something of that name, and URIs.
+
+    Raises
+    ------
+    KvaeError
+        If a remote run cannot be fetched to the folder for copies.
+    """
+    if has_uris([name]):
+        from kvae.remote.caching import run_copy
+
+        return run_copy(name, cache=cache)
     path = Path(name)
     return model_path(PRETRAINED) if str(name) == PRETRAINED and not path.exists() else path
 

@@ -25,7 +25,7 @@ from kvae.remote.places import Place, RemoteFile, endpoint_of, open_place
 from kvae.remote.uris import RemotePath, Uri, as_uri
 from kvae.shards import is_shard_file
 
-__all__ = ["CACHE_VARIABLE", "Copy", "cache_folder", "copies", "holds_features"]
+__all__ = ["CACHE_VARIABLE", "Copy", "cache_folder", "copies", "holds_features", "run_copy"]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -33,6 +33,16 @@ CACHE_VARIABLE = "KVAE_CACHE"
 
 _BLOCK = 1 << 23
 _CONNECTIONS = 8
+# What a run is read from by others than its training.
+_RUN_FILES = (
+    "config.json",
+    "model.safetensors",
+    "metrics.jsonl",
+    "baselines.json",
+    "data.json",
+    "split.json",
+    "environment.json",
+)
 _ARROW_MAGIC = b"ARROW1"
 
 
@@ -164,6 +174,35 @@ def copies(
     return found
 
 
+def run_copy(run: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> Path:
+    """Fetch a remote run, without its checkpoints, or a model file; give the copy.
+
+    Raises
+    ------
+    KvaeError
+        If there is no run, or it cannot be fetched.
+    """
+    from pyarrow.fs import FileType
+
+    uri = as_uri(run)
+    assert uri is not None
+    place = open_place(uri)
+    fetching = _Fetching(cache_folder(cache), Progress(), is_choice=False)
+    info = place.info()
+    if info.type == FileType.NotFound:
+        raise place.missing()
+    if info.is_file:
+        return fetching.of(place)[0].path
+    files = {file.place.uri.name: file for file in place.listed(recursive=False)}
+    if "config.json" not in files:
+        raise KvaeError(f"{place}: is no run: it holds no config.json")
+    folder = fetching.all_of([files[name] for name in _RUN_FILES if name in files])[0].path.parent
+    for name in _RUN_FILES:
+        if name not in files:
+            (folder / name).unlink(missing_ok=True)
+    return folder
+
+
 class _Fetching:
     """Fetches files to one folder."""
 
@@ -192,7 +231,7 @@ class _Fetching:
             if beside is None:
                 raise FewShardsError(f"{place}: is no set of shards")
             return self._manifests([file, beside])
-        return self._all([file] if beside is None else [file, beside])[:1]
+        return self.all_of([file] if beside is None else [file, beside])[:1]
 
     def _shards(self, place: Place) -> list[Copy]:
         files = [
@@ -202,7 +241,7 @@ class _Fetching:
             raise KvaeError(f"{place}: holds no shards: make them with kvae featurize --shard")
         if self._put_off is not None:
             return self._manifests(files)
-        fetched = self._all(files)
+        fetched = self.all_of(files)
         manifests = [copy for copy in fetched if copy.path.suffix == ".json"]
         return manifests or fetched[:1]
 
@@ -213,14 +252,14 @@ class _Fetching:
         shards = [file for file in files if file not in manifests]
         self._put_off |= {self._copy(file).path: file for file in shards}
         # A shard without a manifest is one too many, which whoever looks at both says.
-        return self._all(manifests or shards[:1])
+        return self.all_of(manifests or shards[:1])
 
     def fetch_chosen(self, wanted: Iterable[Path]) -> None:
         """Fetch some of the shards that were remembered, by their copies."""
         assert self._put_off is not None
-        self._all([self._put_off[path] for path in wanted if path in self._put_off])
+        self.all_of([self._put_off[path] for path in wanted if path in self._put_off])
 
-    def _all(self, files: Sequence[RemoteFile]) -> list[Copy]:
+    def all_of(self, files: Sequence[RemoteFile]) -> list[Copy]:
         """Get the copies of files, fetched now unless they are there."""
         with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="kvae-look") as pool:
             known = list(pool.map(self._known, files))

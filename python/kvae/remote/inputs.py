@@ -15,7 +15,7 @@ from kvae.remote.parts import Part, Share, share_of
 from kvae.remote.places import RemoteFile, open_place
 from kvae.remote.uris import Uri, as_path, as_uri, names_uris
 
-__all__ = ["RemoteInputs", "find_inputs"]
+__all__ = ["Found", "RemoteInputs", "find_inputs"]
 
 Found = str | os.PathLike[str] | RemoteFile
 
@@ -36,6 +36,19 @@ class RemoteInputs:
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
         self._inputs = find_inputs(paths)
+
+    @classmethod
+    def of(cls, found: Sequence[Found]) -> RemoteInputs:
+        """Take inputs that were found."""
+        inputs = cls([])
+        inputs._inputs = list(found)
+        return inputs
+
+    def files(self) -> list[tuple[Found, int]]:
+        """Give all files, each once, and their bytes."""
+        with self._piped() as (inputs, names), renamed(names):
+            files = _core.shard_inputs(inputs, 1, 1, True)["files"]
+            return [(names.get(os.fspath(path), path), size) for _, path, size, *_ in files]
 
     def share(self, index: int, count: int, whole: bool) -> dict[str, Any]:
         """Tell which inputs a share has, as `kvae._core.shard_inputs` does.
