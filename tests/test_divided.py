@@ -7,15 +7,18 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import kvae
-from kvae import FeatureStore
+from kvae import FeatureStore, distributed
 from kvae.dividing import FewShardsError, divide
+from kvae.latents import read_latents
 from kvae.row_sources import open_rows
 from kvae.training.processes import Processes
 from object_store import ObjectStore, object_store
@@ -127,6 +130,61 @@ def test_what_cannot_be_divided_is_fetched_whole(store: ObjectStore, tmp_path: P
     assert len(open_rows(one, part=(1, 2))) < len(source)
     assert len(open_rows([URI], part=(2, 5), cache=tmp_path / "own")) < len(source)
     assert arrow_files(tmp_path / "own") == ["feats-0002-of-0005.arrow"]
+
+
+class Tasks:
+    """What of Ray starts tasks; they run when they are waited for."""
+
+    exceptions = SimpleNamespace(
+        RayTaskError=RuntimeError, WorkerCrashedError=RuntimeError, ActorDiedError=RuntimeError
+    )
+
+    def cluster_resources(self) -> dict[str, int]:
+        return {"CPU": 1}
+
+    def remote(self, **options: object) -> Any:
+        def actor(kind: Any) -> Any:
+            def start(*arguments: Any) -> Any:
+                encoder = kind(*arguments)
+
+                def later(*given: Any) -> Any:
+                    return lambda: encoder.encode(*given)
+
+                return SimpleNamespace(encode=SimpleNamespace(remote=later))
+
+            return SimpleNamespace(remote=start)
+
+        return actor
+
+    def wait(self, tasks: list[Any]) -> tuple[list[Any], list[Any]]:
+        return tasks[:1], tasks[1:]
+
+    def get(self, task: Any) -> Any:
+        return task()
+
+
+def test_workers_fetch_the_shards_that_they_encode(
+    store: ObjectStore, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(FeatureStore(shards), tmp_path / "run", config=profile_run(epochs=1))
+    fetched: list[list[str]] = []
+
+    @contextmanager
+    def cluster(address: str | None) -> Iterator[Tasks]:
+        yield Tasks()
+
+    def before(number: int) -> None:
+        fetched.append(arrow_files(tmp_path / "cache"))
+
+    monkeypatch.setattr(distributed, "_cluster", cluster)
+    latents = distributed.encode_ray(
+        tmp_path / "run", URI, tmp_path / "latents", threads=1, device="cpu", before=before
+    )
+    assert [len(names) for names in fetched] == [0, 1, 2, 3, 4]
+    kvae.encode(tmp_path / "run", shards, tmp_path / "whole.arrow")
+    vectors = [read_latents(path).vectors for path in latents]
+    whole = read_latents(tmp_path / "whole.arrow").vectors
+    np.testing.assert_allclose(np.concatenate(vectors), whole, atol=1e-5)
 
 
 def test_processes_fetch_their_own_shards_and_train_as_one(

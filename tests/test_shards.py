@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,32 @@ def test_one_file_is_divided(tmp_path: Path, kind: str, newline: str, blocked: b
             assert max(m["records"] for m in manifests) < 90 / count + 12
         kvae.merge(shards, tmp_path / f"{count}.arrow")
         assert (tmp_path / f"{count}.arrow").read_bytes() == expected, count
+
+
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    """Merging has few of them open at a time; what maps all of them says that it cannot."""
+    resource = pytest.importorskip("resource")
+    write(tmp_path / "a.fa", fasta(records(3, 120)))
+    for i in range(1, 81):
+        kvae.featurize(tmp_path / "a.fa", tmp_path / "shards", shard=(i, 80), **SMALL)
+    kvae.featurize(tmp_path / "a.fa", tmp_path / "whole.arrow", **SMALL)
+    program = (
+        "import resource, kvae\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))\n"
+        "kvae.merge('shards', 'merged.arrow')\n"
+        "try:\n"
+        "    kvae.FeatureStore('shards')\n"
+        "except kvae.KvaeError as error:\n"
+        "    print(error)\n"
+    )
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 50
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.endswith(
+        "more files than this system lets a process open (50): kvae merge them first\n"
+    )
+    assert (tmp_path / "merged.arrow").read_bytes() == (tmp_path / "whole.arrow").read_bytes()
 
 
 def test_batches_closed_early_are_closed_at_the_same_rows(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from kvae.progress import Progress
 from kvae.remote import local_files, share_of_inputs, told_of
 from kvae.remote.uris import RemotePath, as_path
 from kvae.sharding import find_manifest
-from kvae.shards import ShardName, find_shards
+from kvae.shards import ShardName, check_files, find_manifests
 
 if TYPE_CHECKING:
     from kvae.model import KmerVAE
@@ -149,7 +149,7 @@ def encode_ray(
         As for `kvae.encode`. All machines see the model.
     shards
         Folder of shards, or their files; all of a set. Where they are URIs each worker
-        fetches the shards that it encodes, and this process those whose copies it lacks.
+        fetches the shards that it encodes, and this process their manifests.
     output
         Folder for latents: ``latent-0001-of-0032.arrow`` and so on, rows in the order of
         the shards. Files of the same model are not made again.
@@ -178,9 +178,13 @@ def encode_ray(
             f"{as_path(output)}: latents of shards go to a folder that all machines see:"
             " write them there, and copy them"
         )
-    paths, origins = local_files(given, progress=progress)
+    # Of remote shards the manifests: the rest is the workers' to fetch, and to verify.
+    paths, origins = local_files(given, progress=progress, choose=lambda _: [])
     with told_of(origins):
-        found = find_shards(paths)
+        found = find_manifests(paths)
+        check_files(
+            [shard for shard in found.shards if str(shard.path.parent) not in origins], verify=True
+        )
     folder = as_path(output).absolute()
     if not folder.parent.is_dir():
         raise KvaeError(f"{output}: the folder {folder.parent} does not exist: create it first")
