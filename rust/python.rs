@@ -434,12 +434,12 @@ fn next_record(py: Python<'_>, path: PathBuf, at: u64) -> PyResult<(bool, Option
 /// Bytes that stand for a part of a file, between two places as `next_record` gives them: some
 /// to begin with, where the file's own begin and end, and some to end with.
 #[pyfunction]
-fn bytes_of_part<'py>(
-    py: Python<'py>,
+fn bytes_of_part(
+    py: Python<'_>,
     path: PathBuf,
     start: (u64, usize),
     end: (u64, usize),
-) -> PyResult<(Bound<'py, PyBytes>, u64, u64, Bound<'py, PyBytes>)> {
+) -> PyResult<(Bound<'_, PyBytes>, u64, u64, Bound<'_, PyBytes>)> {
     let [start, end] = [start, end].map(|(byte, within)| boundary::Place { byte, within });
     let (before, own, after) = py.detach(|| compression::bytes_of_part(&path, &(start..end)))?;
     Ok((PyBytes::new(py, &before), own.start, own.end, PyBytes::new(py, &after)))

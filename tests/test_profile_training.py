@@ -423,7 +423,8 @@ def test_each_process_has_the_noise_of_its_own_rows() -> None:
     found = torch.empty_like(x_BI)
     for rank in range(2):
         processes = Processes(rank, 2)
-        processes.batch_rows, processes.rows_each = 9, 2
+        processes.rows_each = 2
+        processes.begin(np.arange(9))
         part = processes.part(9)
         model = KmerVAE(profile_run().model, profile_layout()).train()
         with pytest.MonkeyPatch.context() as patch:

@@ -35,7 +35,7 @@ def model_path(name: str | Path) -> Path:
     KvaeError
         Where there is none.
     """
-    path = run_or_pretrained(name)
+    path = _local(name)
     if path.is_dir():
         path = path / "model.safetensors"
     if str(name) == PRETRAINED or (str(name) in _NAMES and not path.is_file()):
@@ -53,12 +53,17 @@ def run_or_pretrained(name: str | Path, *, cache: str | Path | None = None) -> P
     KvaeError
         If a remote run cannot be fetched to the folder for copies.
     """
+    path = _local(name, cache)
+    return model_path(PRETRAINED) if str(name) == PRETRAINED and not path.exists() else path
+
+
+def _local(name: str | Path, cache: str | Path | None = None) -> Path:
+    """Give the path of a run or file, of a remote one that of its copy."""
     if has_uris([name]):
         from kvae.remote.caching import run_copy
 
         return run_copy(name, cache=cache)
-    path = Path(name)
-    return model_path(PRETRAINED) if str(name) == PRETRAINED and not path.exists() else path
+    return Path(name)
 
 
 @dataclass(frozen=True)
