@@ -19,6 +19,7 @@ pub mod features;
 pub mod featurize;
 pub mod input;
 pub mod layout;
+pub mod loss;
 pub mod memory;
 pub mod merge;
 pub mod naive;

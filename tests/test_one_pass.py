@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import kvae
 from hand_made import TINY, hand_made_rows
+from kvae import _core
 from kvae.config import LossConfig, ModelConfig
 from kvae.model import KmerVAE, vae
 from kvae.model.decoder import Decoded
+from kvae.model.host_pass import HostCriterion, fits_host
 from kvae.model.losses import loss_terms
 from kvae.model.one_pass import Watch, has_one_pass, pass_over
 from kvae.presets import PRESETS, get_preset
@@ -34,10 +40,12 @@ DESIGNS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=[1 << 17, 200], ids=["one piece", "many pieces"])
+@pytest.fixture(params=[0, 1 << 17, 200], ids=["crate", "one piece", "many pieces"])
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvae.model.one_pass._CELLS", request.param)
     monkeypatch.setattr("kvae.model.one_pass._AT_ONCE", 3)
+    if request.param:
+        monkeypatch.setattr("kvae.model.one_pass._CELLS", request.param)
+        monkeypatch.setattr("kvae.model.one_pass.fits_host", lambda *_: False)
 
 
 def model_and_rows(design: str) -> tuple[KmerVAE, LossConfig, Tensor]:
@@ -112,11 +120,24 @@ def test_gradients_against_differences(design: str, monkeypatch: pytest.MonkeyPa
 
 
 numbers = st.floats(-150.0, 150.0, width=32)
+in_the_crate = pytest.mark.parametrize("in_crate", [True, False], ids=["crate", "torch"])
 
 
+@contextmanager
+def path(in_crate: bool) -> Iterator[None]:
+    """Have float32 computed by the crate, as it is on the host, or by torch."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if not in_crate:
+            monkeypatch.setattr("kvae.model.one_pass.fits_host", lambda *_: False)
+        yield
+
+
+@in_the_crate
 @settings(max_examples=25)
 @given(st.data(), st.sampled_from(["linear", "log"]), st.booleans(), st.integers(1, 3))
-def test_extreme_outputs(data: st.DataObject, space: Any, gated: bool, n_rows: int) -> None:
+def test_extreme_outputs(
+    in_crate: bool, data: st.DataObject, space: Any, gated: bool, n_rows: int
+) -> None:
     changes: dict[str, Any] = {"output_space": space}
     if not gated:
         changes["decoder.sparse.gate_hidden"] = None
@@ -134,7 +155,8 @@ def test_extreme_outputs(data: st.DataObject, space: Any, gated: bool, n_rows: i
     decoded = Decoded(shown_BK, gate_BK, {}, torch.zeros(n_rows, 1), space, model.decoder.floor)
     target = model.read_target(x_BF)
     plain = loss_terms(decoded, target, LossConfig())
-    passed = pass_over(value_BK, gate_BK, x_BF, 0, model.decoder, model.read_target, WATCH)
+    with path(in_crate):
+        passed = pass_over(value_BK, gate_BK, x_BF, 0, model.decoder, model.read_target, WATCH)
     names = ["valMSE", "BCE"] if gated else ["mse7"]
     for name in names:
         total = passed.totals[name]
@@ -145,16 +167,18 @@ def test_extreme_outputs(data: st.DataObject, space: Any, gated: bool, n_rows: i
         torch.testing.assert_close(other, one, rtol=2e-5, atol=1e-6)
 
 
+@in_the_crate
 @settings(max_examples=10)
 @given(st.integers(0, 10_000), st.floats(0.1, 20.0))
-def test_profiles_of_any_steepness(seed: int, scale: float) -> None:
+def test_profiles_of_any_steepness(in_crate: bool, seed: int, scale: float) -> None:
     model, _, x_BF = model_and_rows("profile")
     generator = torch.Generator().manual_seed(seed)
     shape = (len(x_BF), model.read_target.sparse.stop - model.read_target.sparse.start)
     value_BK, gate_BK = (
         (torch.randn(shape, generator=generator) * scale).requires_grad_() for _ in range(2)
     )
-    passed = pass_over(value_BK, gate_BK, x_BF, 5, model.decoder, model.read_target, WATCH)
+    with path(in_crate):
+        passed = pass_over(value_BK, gate_BK, x_BF, 5, model.decoder, model.read_target, WATCH)
     u_BK = torch.nn.functional.softplus(value_BK) * torch.sigmoid(gate_BK)
     profile_BK = u_BK / u_BK.sum(dim=1, keepdim=True)
     wanted_BK = model.read_target(x_BF.roll(-5, 0)).frequency
@@ -164,6 +188,70 @@ def test_profiles_of_any_steepness(seed: int, scale: float) -> None:
     a, b = (torch.autograd.grad(total, inputs) for total in (nats, passed.totals["nats"]))
     for one, other in zip(a, b, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-5 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("design", ["linear", "profile"])
+@pytest.mark.parametrize("learned", ["value", "gate", "neither"])
+def test_what_is_not_learned_gets_no_gradient(design: str, learned: str) -> None:
+    model, _, x_BF = model_and_rows(design)
+    n = model.read_target.sparse.stop - model.read_target.sparse.start
+    found = []
+    for in_crate in (True, False):
+        generator = torch.Generator().manual_seed(3)
+        said = {
+            name: torch.randn(len(x_BF), n, generator=generator).requires_grad_(name == learned)
+            for name in ("value", "gate")
+        }
+        with path(in_crate):
+            passed = pass_over(
+                said["value"], said["gate"], x_BF, 1, model.decoder, model.read_target, WATCH
+            )
+        totals = [total for total in passed.totals.values() if total.requires_grad]
+        if totals:
+            torch.autograd.backward(torch.stack(totals).sum())
+        assert (said["value"].grad is not None) == (learned == "value")
+        assert (said["gate"].grad is not None) == (learned == "gate")
+        gradient = None if learned == "neither" else said[learned].grad
+        found.append((passed, gradient))
+    (a, by_a), (b, by_b) = found
+    assert a.sums.keys() == b.sums.keys()
+    for name, total in b.sums.items():
+        torch.testing.assert_close(a.sums[name], total, rtol=1e-4, atol=1e-7)
+    if by_a is not None:
+        assert by_b is not None
+        torch.testing.assert_close(by_a, by_b, rtol=1e-4, atol=1e-6 * float(by_b.abs().max()))
+
+
+def test_which_rows_the_crate_takes() -> None:
+    x_BF, said_BK = torch.zeros(4, 12), torch.zeros(4, 8)
+    assert fits_host(x_BF[:, 2:10], said_BK, said_BK)
+    assert fits_host(x_BF[:0, 2:10], said_BK[:0], None)
+    assert not fits_host(x_BF[:, 2:10].double(), said_BK, None)
+    assert not fits_host(x_BF[:, 2:10], said_BK.bfloat16(), None)
+    assert not fits_host(x_BF[:, 2:10], said_BK, said_BK.t().contiguous().t())
+    assert not fits_host(x_BF[:, 2:10].to("meta"), said_BK.to("meta"), None)
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    said = np.zeros((3, 8), dtype=np.float32)
+    criterion = HostCriterion(1e-6, 1e-4, 1e-4, -np.inf, -13.0, 1e-5, [])
+    for x in (said[:2], said[:, :7], np.zeros((8, 3), dtype=np.float32).T):
+        with pytest.raises(kvae.KvaeError, match=r"x is not|a row of x is not"):
+            _core.errors_of(x, said, None, None, None, True, criterion, 1)
+    for gradient in (said[:2].copy(), np.zeros((8, 3), dtype=np.float32).T):
+        with pytest.raises(kvae.KvaeError, match="value_gradient"):
+            _core.errors_of(said, said.copy(), None, gradient, None, True, criterion, 1)
+    locked = said.copy()
+    locked.flags.writeable = False
+    with pytest.raises(kvae.KvaeError, match="gate_gradient cannot be written"):
+        _core.errors_of(said, said.copy(), said.copy(), None, locked, True, criterion, 1)
+    with pytest.raises(kvae.KvaeError, match="windows"):
+        _core.profiles_of(
+            said, said.copy(), said.copy(), said.copy(), said[0, :2].copy(), None, criterion, 1
+        )
+    with pytest.raises(kvae.KvaeError, match="5 cuts: give at most 4"):
+        cuts = criterion._replace(cuts=[(1.0, 1.0)] * 5)
+        _core.errors_of(said, said.copy(), None, None, None, True, cuts, 1)
 
 
 def test_which_designs_go_the_long_way() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import Self, TypedDict, final
+from typing import Protocol, Self, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ __all__ = [
     "bytes_of_part",
     "choose_named",
     "count_kmers",
+    "errors_of",
     "featurize",
     "featurize_sequences",
     "find_bad",
@@ -22,6 +23,7 @@ __all__ = [
     "layout",
     "merge",
     "next_record",
+    "profiles_of",
     "shard_inputs",
     "unpack",
 ]
@@ -148,3 +150,40 @@ def merge(
 ) -> tuple[int, int]: ...
 def remember_temporary(path: str | PathLike[str]) -> int | None: ...
 def forget_temporary(place: int | None) -> None: ...
+
+class _Criterion(Protocol):
+    @property
+    def pseudocount(self) -> float: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def threshold_cut(self) -> float: ...
+    @property
+    def target_floor(self) -> float: ...
+    @property
+    def floor(self) -> float: ...
+    @property
+    def nonzero(self) -> float: ...
+    @property
+    def cuts(self) -> Sequence[tuple[float, float]]: ...
+
+def errors_of(
+    x: NDArray[np.float32],
+    value: NDArray[np.float32],
+    gate: NDArray[np.float32] | None,
+    value_gradient: NDArray[np.float32] | None,
+    gate_gradient: NDArray[np.float32] | None,
+    is_linear: bool,
+    criterion: _Criterion,
+    threads: int,
+) -> tuple[dict[str, float], list[float]]: ...
+def profiles_of(
+    x: NDArray[np.float32],
+    value: NDArray[np.float32],
+    gate: NDArray[np.float32],
+    profile: NDArray[np.float32],
+    windows: NDArray[np.float32],
+    gradients: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+    criterion: _Criterion,
+    threads: int,
+) -> tuple[dict[str, float], list[float]]: ...

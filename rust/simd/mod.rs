@@ -15,6 +15,10 @@ use crate::error::{Error, Result};
 #[allow(clippy::inline_always, clippy::needless_bitwise_bool)]
 mod kernels;
 #[allow(clippy::inline_always)]
+mod loss;
+#[allow(clippy::inline_always)]
+mod reals;
+#[allow(clippy::inline_always)]
 mod words;
 // The names of intrinsics say where they are from.
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +26,7 @@ mod words;
 mod x86;
 
 pub use kernels::{Sum, Tally};
+pub use loss::{CUTS, Criterion, LEAST_FREQUENCY, ProfileRow, Row, Sums};
 pub use words::{WORD_LENGTH, WORDS, n_words};
 
 /// Entries of a table of 7-mers: any 16-bit integer is an index, so counting
@@ -203,6 +208,19 @@ kernel! {
     /// Sums of counts of words over the last base, by what precedes it. Words
     /// are integers whose lowest bits are the first base.
     fn sum_lasts(words: &[u16], sums: &mut [u16]) = words::sum_lasts
+}
+
+kernel! {
+    /// Squared errors of a row's values, the cross-entropy of its gate, their gradients and
+    /// what metrics need. Where the space is linear, the softplus of a value is a frequency;
+    /// else it is the logarithm of one.
+    fn errors(row: &mut Row<'_>, is_linear: bool, criterion: &Criterion) -> Sums = loss::errors
+}
+
+kernel! {
+    /// The likelihood of a row under the profile that is said of it, its gradients and what
+    /// metrics need, and the profile.
+    fn profile(row: &mut ProfileRow<'_>, criterion: &Criterion) -> Sums = loss::profile
 }
 
 /// What [`Backend::move_lines`] did.

@@ -7,6 +7,9 @@ fifty tensors is written to memory and read again, twice with the way back. Here
 a time are taken through all of it, in buffers that stay in the cache, and all that is kept
 is one gradient for each input.
 
+Float32 on the host, which most training on a laptop is, goes to the crate instead
+(`kvae.model.host_pass`).
+
 Not every loss has this form: those with optional terms, or blocks that are derived from
 outputs with a gradient, go the long way. So does a compiled step, in which the compiler
 joins the operations.
@@ -27,6 +30,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kvae.model.decoder import LEAST_FREQUENCY
+from kvae.model.host_pass import HostCriterion, errors_on_host, fits_host, profiles_on_host
 
 if TYPE_CHECKING:
     from kvae.config import LossConfig, ModelConfig
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 # Cells of a piece: half a megabyte for each of a few buffers. An accelerator has enough to
 # do with 16 MB.
 _CELLS, _CELLS_ELSEWHERE = 1 << 17, 1 << 22
-# Rows of a product of profiles.
+# Rows of a product of profiles, and of a call of the crate.
 _AT_ONCE = 128
 # Below it a chance is no longer exact in float32, and its logarithm -87 and less.
 _LEAST_CHANCE = 1e-38
@@ -207,11 +211,11 @@ class _Job:
             return threshold
         return math.log(threshold + self._reader.pseudocount)
 
-    def _pieces(self) -> Iterator[tuple[slice, slice]]:
+    def _pieces(self, on_host: bool) -> Iterator[tuple[slice, slice]]:
         """Rows of the outputs, and those of the features that they are held against."""
         n_rows, n_columns = self._x_BK.shape
         cells = _CELLS if self._x_BK.device.type == "cpu" else _CELLS_ELSEWHERE
-        step = max(1, cells // n_columns)
+        step = _AT_ONCE if on_host else max(1, cells // n_columns)
         # No piece goes around the end.
         edge = n_rows - self._shift
         starts = [*range(0, edge, step), *range(edge, n_rows, step)]
@@ -229,9 +233,11 @@ class _Job:
     ) -> tuple[Tensor, Tensor | None]:
         """Sum in the order of `names`, give what is derived, and fill the gradients in."""
         dtype = torch.promote_types(value_BK.dtype, torch.float32)
-        pieces = list(self._pieces())
+        on_host = fits_host(self._x_BK, value_BK, gate_BK)
+        pieces = list(self._pieces(on_host))
         n_most = max((rows.stop - rows.start for rows, _ in pieces), default=0)
-        work = list(value_BK.new_empty(7, n_most, value_BK.shape[1], dtype=dtype))
+        n_work = 0 if on_host else 7
+        work = list(value_BK.new_empty(n_work, n_most, value_BK.shape[1], dtype=dtype))
         profiles = _Profiles(self._weight_KD, value_BK, dtype, max(n_most, _AT_ONCE))
         precise = torch.float32 if value_BK.device.type == "mps" else torch.float64
         total_N = value_BK.new_zeros(len(self.names), dtype=precise)
@@ -240,6 +246,8 @@ class _Job:
             return None if tensor_BK is None else tensor_BK[rows]
 
         compute = self._profile if self.is_profile else self._errors
+        if on_host:
+            compute = self._on_host
         for rows, wanted in pieces:
             piece = _Piece(
                 self._x_BK[wanted],
@@ -253,6 +261,40 @@ class _Job:
             found = compute(piece, [buffer[: rows.stop - rows.start] for buffer in work])
             total_N += torch.stack([found[name] for name in self.names]).to(precise)
         return total_N, profiles.derived()
+
+    def _on_host(self, piece: _Piece, _: list[Tensor]) -> dict[str, Tensor]:
+        """What the others find, by the crate."""
+        reader = self._reader
+        criterion = HostCriterion(
+            pseudocount=reader.pseudocount,
+            threshold=reader.threshold,
+            threshold_cut=self._cut(reader.threshold),
+            target_floor=-math.inf if reader.floor is None else reader.floor,
+            floor=self._floor,
+            nonzero=self._nonzero,
+            cuts=[(threshold, cut) for cut, threshold in self._cuts.values()],
+        )
+        x, value, gate = piece.x, piece.value, piece.gate
+        by_value, by_gate = piece.value_gradient, piece.gate_gradient
+        if self.is_profile:
+            assert gate is not None
+            assert piece.windows is not None
+            assert piece.profile is not None
+            gradients = None
+            if by_value is not None or by_gate is not None:
+                # Both, or neither: what nobody asked for is forgotten.
+                gradients = (
+                    torch.empty_like(value) if by_value is None else by_value,
+                    torch.empty_like(value) if by_gate is None else by_gate,
+                )
+            sums, hits = profiles_on_host(
+                x, value, gate, piece.profile, piece.windows, gradients, criterion
+            )
+        else:
+            is_linear = self._space == "linear"
+            sums, hits = errors_on_host(x, value, gate, by_value, by_gate, is_linear, criterion)
+        sums |= {f"hits {name}": n for name, n in zip(self._cuts, hits, strict=True)}
+        return {name: torch.tensor(n, dtype=torch.float64) for name, n in sums.items()}
 
     def _read(self, x_RK: Tensor, f: Tensor, y: Tensor) -> None:
         """Fill in frequencies and presence, the latter as 0 and 1.

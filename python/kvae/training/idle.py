@@ -67,5 +67,11 @@ def varying(x_BF: Tensor, processes: Processes | None = None) -> Tensor:
 
 def clear_constant(layer: nn.Linear, varies_I: Tensor) -> None:
     """Set the gradients of the weights of inputs that do not vary to 0."""
-    if layer.weight.grad is not None:
-        layer.weight.grad.mul_(varies_I)
+    gradient_OI = layer.weight.grad
+    if gradient_OI is None:
+        return
+    if gradient_OI.device.type == "cpu":
+        # Mostly a few out of thousands; an accelerator would have to be waited for.
+        gradient_OI.index_fill_(1, (~varies_I).nonzero().flatten(), 0.0)
+    else:
+        gradient_OI.mul_(varies_I)
