@@ -7,6 +7,8 @@
 //! window, with the kernels of [`simd`], and [`arrow`] writes the rows;
 //! [`pipeline`] runs all of it on several threads. [`layout`] says what every
 //! field of a row means, and [`naive`] computes the same from the definitions.
+//! [`loss`] is for who trains on the rows: what a model says of them is held
+//! against them there.
 
 mod allocation;
 pub mod arrow;

@@ -249,8 +249,8 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         _core.profiles_of(
             said, said.copy(), said.copy(), said.copy(), said[0, :2].copy(), None, criterion, 1
         )
+    cuts = criterion._replace(cuts=[(1.0, 1.0)] * 5)
     with pytest.raises(kvae.KvaeError, match="5 cuts: give at most 4"):
-        cuts = criterion._replace(cuts=[(1.0, 1.0)] * 5)
         _core.errors_of(said, said.copy(), None, None, None, True, cuts, 1)
 
 

@@ -263,7 +263,7 @@ class _Job:
         return total_N, profiles.derived()
 
     def _on_host(self, piece: _Piece, _: list[Tensor]) -> dict[str, Tensor]:
-        """What the others find, by the crate."""
+        """Have the crate find what the others do."""
         reader = self._reader
         criterion = HostCriterion(
             pseudocount=reader.pseudocount,
