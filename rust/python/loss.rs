@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use numpy::ndarray::{ArrayView2, Axis};
-use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
+use numpy::{
+    PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 
 use super::{KvaeError, threads_or_all};
@@ -54,7 +57,7 @@ fn read<'a>(
     array: &'a PyReadonlyArray2<'_, f32>,
     shape: &[usize],
 ) -> PyResult<&'a [f32]> {
-    let same = array.as_array().shape() == shape;
+    let same = array.shape() == shape && array.is_c_contiguous();
     array.as_slice().ok().filter(|_| same).ok_or_else(|| refused(name))
 }
 
@@ -64,7 +67,7 @@ fn written<'a>(
     array: &'a mut PyReadwriteArray2<'_, f32>,
     shape: &[usize],
 ) -> PyResult<&'a mut [f32]> {
-    let same = array.as_array().shape() == shape;
+    let same = array.shape() == shape && array.is_c_contiguous();
     array.as_slice_mut().ok().filter(|_| same).ok_or_else(|| refused(name))
 }
 
@@ -118,7 +121,7 @@ pub(super) fn errors_of(
 ) -> PyResult<(HashMap<&'static str, f64>, Vec<f64>)> {
     let criterion = Criterion::try_from(criterion)?;
     let (threads, backend) = (threads_or_all(Some(threads))?, Backend::active()?);
-    let shape = value.as_array().shape().to_vec();
+    let shape = value.shape().to_vec();
     let mut by_value =
         value_gradient.map(|array| borrowed("value_gradient", &array)).transpose()?;
     let mut by_gate = gate_gradient.map(|array| borrowed("gate_gradient", &array)).transpose()?;
@@ -156,7 +159,7 @@ pub(super) fn profiles_of(
 ) -> PyResult<(HashMap<&'static str, f64>, Vec<f64>)> {
     let criterion = Criterion::try_from(criterion)?;
     let (threads, backend) = (threads_or_all(Some(threads))?, Backend::active()?);
-    let shape = value.as_array().shape().to_vec();
+    let shape = value.shape().to_vec();
     let mut profile = borrowed("profile", &profile)?;
     let (by_value, by_gate) = gradients.unzip();
     let mut by_value = by_value.map(|array| borrowed("value_gradient", &array)).transpose()?;

@@ -20,10 +20,10 @@ Dimensions: B rows, K k-mers, R rows of a piece.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -171,6 +171,10 @@ def _scaled(gradient_BK: Tensor, scale: Tensor) -> Tensor:
     return gradient_BK.mul_(scale)
 
 
+# Sums by name of a piece, with buffers to work in.
+_Compute: TypeAlias = "Callable[[_Piece, list[Tensor]], dict[str, Tensor]]"
+
+
 class _Job:
     """One pass over a batch."""
 
@@ -245,7 +249,7 @@ class _Job:
         def part(tensor_BK: Tensor | None, rows: slice) -> Tensor | None:
             return None if tensor_BK is None else tensor_BK[rows]
 
-        compute = self._profile if self.is_profile else self._errors
+        compute: _Compute = self._profile if self.is_profile else self._errors
         if on_host:
             compute = self._on_host
         for rows, wanted in pieces:
