@@ -19,11 +19,13 @@ __all__ = [
     "featurize",
     "featurize_sequences",
     "find_bad",
+    "forget_temporary",
     "kmers",
     "layout",
     "merge",
     "next_record",
     "profiles_of",
+    "remember_temporary",
     "shard_inputs",
     "unpack",
 ]
