@@ -83,6 +83,7 @@ mod ending {
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::io::{self, IsTerminal, Write};
     use std::path::Path;
+    use std::process;
     use std::ptr;
     use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
     use std::thread;
@@ -134,21 +135,27 @@ mod ending {
         }
     }
 
+    struct Temporary {
+        path: RemovablePath,
+        /// Whose it is: a process that was forked has the table of its parent.
+        process: u32,
+    }
+
     /// Temporary files of this process; there are few at a time.
-    static TEMPORARY: [AtomicPtr<RemovablePath>; 64] =
-        [const { AtomicPtr::new(ptr::null_mut()) }; 64];
+    static TEMPORARY: [AtomicPtr<Temporary>; 64] = [const { AtomicPtr::new(ptr::null_mut()) }; 64];
 
     /// Remembers a file that is to go if the process ends for want of memory; its
     /// place, unless there are too many.
     pub(crate) fn remember_temporary(path: &Path) -> Option<usize> {
-        let path = Box::into_raw(Box::new(RemovablePath::new(path)?));
+        let temporary = Temporary { path: RemovablePath::new(path)?, process: process::id() };
+        let temporary = Box::into_raw(Box::new(temporary));
         let place = TEMPORARY.iter().position(|place| {
             let (taken, kept) = (Ordering::AcqRel, Ordering::Relaxed);
-            place.compare_exchange(ptr::null_mut(), path, taken, kept).is_ok()
+            place.compare_exchange(ptr::null_mut(), temporary, taken, kept).is_ok()
         });
         if place.is_none() {
             // SAFETY: it is from `into_raw` and nobody has got it.
-            drop(unsafe { Box::from_raw(path) });
+            drop(unsafe { Box::from_raw(temporary) });
         }
         place
     }
@@ -158,10 +165,10 @@ mod ending {
         let Some(place) = TEMPORARY.get(place) else {
             return;
         };
-        let path = place.swap(ptr::null_mut(), Ordering::AcqRel);
-        if !path.is_null() {
+        let temporary = place.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !temporary.is_null() {
             // SAFETY: it is from `into_raw`, and who takes it out of the table has it alone.
-            drop(unsafe { Box::from_raw(path) });
+            drop(unsafe { Box::from_raw(temporary) });
         }
     }
 
@@ -175,10 +182,12 @@ mod ending {
             }
         }
         for place in &TEMPORARY {
-            let path = place.swap(ptr::null_mut(), Ordering::AcqRel);
+            let temporary = place.swap(ptr::null_mut(), Ordering::AcqRel);
             // SAFETY: it is null or from `into_raw`, and never freed now.
-            if let Some(path) = unsafe { path.as_ref() } {
-                path.remove();
+            if let Some(temporary) = unsafe { temporary.as_ref() }
+                && temporary.process == process::id()
+            {
+                temporary.path.remove();
             }
         }
         let mut line = [0; 256];

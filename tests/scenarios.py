@@ -155,6 +155,29 @@ class Train(Scenario):
         return "new"
 
 
+class TrainSequences(Scenario):
+    """An epoch on sequence files, where there is no run yet."""
+
+    output = "run/model.safetensors"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        for name, seed in (("a", 0), ("b", 50)):
+            records = [(f"{name}{i}", random_sequence(2_000, seed + i)) for i in range(20)]
+            write(folder / f"in/{name}.fa", fasta(records))
+
+    def prepare(self) -> None:
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+
+    def act(self) -> int:
+        options = ["--window", "1000", "--min-length", "500", "--preset", "slim", "--epochs", "1"]
+        where = ["-t", "1", "--device", "cpu", "-q", "-o", str(self.folder / "run")]
+        return command("train", str(self.folder / "in"), *options, *where)
+
+    def state(self) -> str:
+        return super().state() if (self.folder / self.output).exists() else "old"
+
+
 class FeaturizePacked(Featurize):
     """The same, of sequences only, on one thread."""
 
@@ -352,6 +375,7 @@ SCENARIOS: dict[str, Callable[[Path], Scenario]] = {
     "encode": Encode,
     "encode features": EncodeFeatures,
     "train": Train,
+    "train sequences": TrainSequences,
     "merge": Merge,
     "cluster": Cluster,
     "bins": Bins,

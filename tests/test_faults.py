@@ -88,7 +88,7 @@ def test_any_call_of_encode_may_fail(
                 "export text": 40,
                 "export numpy": 60,
                 "export latents": 12,
-                "report": 12,
+                "report": 10,
             }.items()
             if LONG
         ),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kvae._core import forget_temporary, remember_temporary
 from kvae.errors import KvaeError, refused
 from kvae.remote.uris import RemotePath, as_path
 from kvae.system import exchange, sync, use_default_mode
@@ -92,6 +93,8 @@ def atomic_output(
     except OSError as error:
         raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
     temporary = Path(name)
+    # The Rust half ends the process where memory runs out and nobody can be told.
+    place = remember_temporary(temporary)
     try:
         os.close(handle)
         use_default_mode(temporary, 0o666)
@@ -108,6 +111,8 @@ def atomic_output(
             reason = refused(error) or " ".join(str(error).split())
             raise KvaeError(f"{path}: cannot be written: {reason}") from error
         raise
+    finally:
+        forget_temporary(place)
 
 
 @contextmanager

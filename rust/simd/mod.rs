@@ -1,7 +1,7 @@
 //! Kernels and the choice between their instantiations, made at run time.
 //!
-//! The only place with `unsafe`: calling code compiled for instructions that
-//! were found on this machine.
+//! `unsafe` is calling code compiled for instructions that were found on this
+//! machine.
 
 use std::fmt;
 use std::str::FromStr;
