@@ -163,7 +163,7 @@ def test_epochs_may_be_raised_and_configurations_added(store: MemoryStore, tmp_p
 
 def test_force_starts_over(store: MemoryStore, tmp_path: Path) -> None:
     output = tmp_path / "compare"
-    compare(store, {"a": small_run(epochs=1)}, output)
+    compare(store, {"a": small_run(epochs=1)}, output, force=True)
     changed = {"a": override(small_run(epochs=1), {"model.latent": 5})}
     before = listing(output)
     with pytest.raises(KvaeError, match=r"started with model.latent 12, not 5.*--force"):

@@ -25,7 +25,8 @@ Vectors = NDArray[np.float32]
 # Rows, the nearest first, and the cosines of the angles to them.
 Neighbours = tuple[NDArray[np.int64], NDArray[np.float32]]
 
-# Cosines held at a time while everything is compared with everything: 128 MB.
+# Cosines held at a time while everything is compared with everything: 128 MB, and three times
+# as much again while the best are chosen.
 _COSINES = 1 << 25
 # Rows handed to usearch at a time, so that progress and Ctrl-C are seen.
 _CHUNK = 20_000

@@ -125,7 +125,7 @@ def compare(
     folder = Path(output)
     about = {"format": _FORMAT, "features": str(source.path), "of_rows": n_all, "rows": len(source)}
     _check_folder(folder, about, entries, force=force)
-    for entry in entries if force else ():
+    for entry in entries if force and folder.exists() else ():
         run = RunFolder(folder / entry.name)
         run.check_free(force=True)
         if run.is_run:

@@ -67,10 +67,12 @@ def export_features(
     open_writer = table_format(output)
     if output.exists() and store.path.exists() and output.samefile(store.path):
         raise KvaeError(f"{output} is the input: give another -o")
+    # Of log-space rows all blocks are computed, whichever of them are written.
+    width = store.layout.n_fields if what == "log" else len(names)
     progress.begin("exporting", len(store))
     with atomic_output(output, force=force) as temporary:  # noqa: SIM117 - written, then moved
         with open_writer(temporary, facts) as writer:
-            for rows in _parts(len(store), max(1, _NUMBERS // len(names))):
+            for rows in _parts(len(store), max(1, _NUMBERS // width)):
                 matrix = np.concatenate(list(_blocks(store, rows, what, ks)), axis=1)
                 writer.write(row_columns(store, rows), matrix)
                 progress.advance(len(rows))

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from kvae.formats import TextTable, by_suffix, text_sink
 from kvae.h5ad import H5adFile, row_names
+from kvae.kept_columns import KeptColumns
 from kvae.npz import NpzFile
 
 __all__ = ["PLACE", "TableFacts", "TableWriter", "table_format"]
 
 # Columns of every table before those of k-mers.
 PLACE = ("id", "source", "start", "end", "length", "gc")
+_TYPES = {"id": pa.string(), "source": pa.dictionary(pa.int32(), pa.string()), "gc": pa.float32()}
+_PLACE_FIELDS = [pa.field(name, _TYPES.get(name, pa.uint64())) for name in PLACE]
 # Numbers in a row group of a Parquet file: its footer describes every column of each.
 _GROUP = 1 << 25
 # From this k on most counts of a row are zeros.
@@ -54,15 +57,9 @@ class TableFacts:
     @property
     def schema(self) -> pa.Schema:
         """The table as Arrow sees it."""
-        types = {
-            "id": pa.string(),
-            "source": pa.dictionary(pa.int32(), pa.string()),
-            "gc": pa.float32(),
-        }
-        place = [pa.field(name, types.get(name, pa.uint64())) for name in PLACE]
         number = pa.from_numpy_dtype(self.dtype)
         kmers = [pa.field(name, number, nullable=False) for name in self.columns]
-        return pa.schema([*place, *kmers], metadata={"kvae": json.dumps(dict(self.facts))})
+        return pa.schema([*_PLACE_FIELDS, *kmers], metadata={"kvae": json.dumps(dict(self.facts))})
 
 
 class TableWriter(Protocol):
@@ -148,15 +145,14 @@ class _MatrixWriter:
 
     def __init__(self, append: Callable[[NDArray[Any]], None]) -> None:
         self._append = append
-        self._place: dict[str, list[Any]] = {name: [] for name in PLACE}
+        self._place = KeptColumns(pa.schema(_PLACE_FIELDS))
 
     def write(self, place: Mapping[str, Any], matrix: NDArray[Any]) -> None:
         self._append(matrix)
-        for name, chunks in self._place.items():
-            chunks.append(place[name])
+        self._place.append([place[name] for name in PLACE])
 
     def columns(self) -> dict[str, Any]:
-        return {name: pa.chunked_array(chunks) for name, chunks in self._place.items()}
+        return self._place.columns()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from kvae.formats import TextTable, by_suffix, text_sink
 from kvae.h5ad import H5adFile, row_names
+from kvae.kept_columns import KeptColumns
 from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
 from kvae.npz import NpzFile
 
@@ -82,23 +83,18 @@ class _MatrixWriter:
     def __init__(self, schema: pa.Schema, file: NpzFile | H5adFile, names: dict[str, str]) -> None:
         self._file = file
         self._names = {name: names[name] for name in schema.names if name in names}
-        self._columns: dict[str, list[Any]] = {
-            field.name: [] for field in schema if field.name not in names
-        }
+        self._kept = [field.name for field in schema if field.name not in names]
+        self._columns = KeptColumns(pa.schema([schema.field(name) for name in self._kept]))
         for name, place in self._names.items():
             file.begin(place, schema.field(name).type.list_size, np.float32)
 
     def write(self, batch: pa.RecordBatch) -> None:
         for name, place in self._names.items():
             self._file.append(place, _matrix(batch.column(name)))
-        for name, chunks in self._columns.items():
-            chunks.append(batch.column(name))
+        self._columns.append([batch.column(name) for name in self._kept])
 
-    def columns(self, schema: pa.Schema) -> dict[str, Any]:
-        return {
-            name: pa.chunked_array(chunks, type=schema.field(name).type)
-            for name, chunks in self._columns.items()
-        }
+    def columns(self) -> dict[str, Any]:
+        return self._columns.columns()
 
 
 @contextmanager
@@ -106,7 +102,7 @@ def _npz(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
     with NpzFile(path) as file:
         writer = _MatrixWriter(schema, file, {"latent": "latent", "logvar": "logvar"})
         yield writer
-        for name, column in writer.columns(schema).items():
+        for name, column in writer.columns().items():
             file.put(name, column.to_numpy())
         file.put("kvae", np.array(schema.metadata[b"kvae"].decode()))
 
@@ -116,7 +112,7 @@ def _h5ad(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
     with H5adFile(path) as file:
         writer = _MatrixWriter(schema, file, {"latent": LATENT_KEY, "logvar": LOGVAR_KEY})
         yield writer
-        columns = writer.columns(schema)
+        columns = writer.columns()
         file.frame("obs", row_names(columns), columns)
         file.frame("var", [], {})
         file.facts({"kvae": json.loads(schema.metadata[b"kvae"])})
