@@ -3,6 +3,8 @@
 //! What is computed is defined in `kvae.model.losses` and `kvae.model.one_pass`. A row's sums
 //! do not depend on its thread, and are added in the order of the rows.
 
+#![allow(clippy::many_single_char_names, reason = "they are those of the formulas")]
+
 use std::num::NonZeroUsize;
 
 use crate::memory::fill;
@@ -104,7 +106,9 @@ fn total<R: Send>(
     let items = vec![(); rows.len()];
     fill(&mut rows, &items, threads, || (), |(), (), row| row[0].1 = sums_of(&mut row[0].0));
     let mut all = Sums::default();
-    rows.iter().for_each(|(_, sums)| all.add(sums));
+    for (_, sums) in &rows {
+        all.add(sums);
+    }
     all
 }
 

@@ -1,6 +1,8 @@
 //! Loss, gradient and metrics of one row of the widest outputs, a few cells at a time: so many
 //! that each line is a loop that the compiler makes one vector of, or two.
 
+#![allow(clippy::many_single_char_names, reason = "they are those of the formulas")]
+
 use super::reals::{exp, exp_m1, greater, ln, sigmoid};
 
 /// Cells that are taken through all steps together, and the parts of a sum.

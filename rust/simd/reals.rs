@@ -89,6 +89,7 @@ pub(super) fn sigmoid(x: f32) -> (f32, f32) {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
