@@ -36,12 +36,12 @@ from sequences import fasta, random_sequence, write
 M_MMAP_THRESHOLD = -3
 # Bases of a row where rows are many times larger than the sequences that they are of.
 WINDOW = 300
-ROWS = {"small": 2_600, "large": 8_800}
+ROWS = {"small": 2_600, "large": 10_400}
 RECORD = 60_000
 # Latents, and bases of sequences that are kept in memory.
 LATENTS = {"small": 2_000, "large": 12_000}
 N_LATENT = 64
-BASES = {"small": 13_000_000, "large": 39_000_000, "largest": 260_000_000}
+BASES = {"small": 13_000_000, "large": 39_000_000, "largest": 280_000_000}
 
 NARROW = {
     "latent": 4,
@@ -192,7 +192,7 @@ COMMANDS: dict[str, Callable[[str], object]] = {
         for what, suffix, k in (
             ("log", ".arrow", 4),
             ("counts", ".parquet", 4),
-            ("frequencies", ".tsv", 3),
+            ("frequencies", ".tsv", 4),
             ("counts", ".npz", 7),
             ("counts", ".h5ad", 7),
             ("log", ".h5ad", 4),
