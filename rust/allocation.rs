@@ -81,16 +81,16 @@ fn refused<T>(items: usize) -> Error {
 #[cfg(feature = "python")]
 mod ending {
     use std::alloc::{GlobalAlloc, Layout, System};
+    use std::ffi::CStr;
     use std::io::{self, IsTerminal, Write};
-    use std::path::Path;
     use std::process;
-    use std::ptr;
-    use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Mutex, PoisonError};
     use std::thread;
 
     use super::MAY_BE_REFUSED;
     use crate::error::Error;
-    use crate::platform::{RemovablePath, exit_at_once};
+    use crate::platform::{exit_at_once, remove_without_memory};
 
     /// The system's allocator, with another end than an abort.
     pub(crate) struct OneLineAndOut;
@@ -135,40 +135,42 @@ mod ending {
         }
     }
 
+    /// Bytes of a path that is remembered.
+    const LONGEST: usize = 4096;
+
+    /// A temporary file, in memory that is there already.
     struct Temporary {
-        path: RemovablePath,
+        path: [u8; LONGEST],
+        /// 0 where there is none.
+        length: usize,
         /// Whose it is: a process that was forked has the table of its parent.
         process: u32,
     }
 
     /// Temporary files of this process; there are few at a time.
-    static TEMPORARY: [AtomicPtr<Temporary>; 64] = [const { AtomicPtr::new(ptr::null_mut()) }; 64];
+    static TEMPORARY: Mutex<[Temporary; 32]> =
+        Mutex::new([const { Temporary { path: [0; LONGEST], length: 0, process: 0 } }; 32]);
 
     /// Remembers a file that is to go if the process ends for want of memory; its
-    /// place, unless there are too many.
-    pub(crate) fn remember_temporary(path: &Path) -> Option<usize> {
-        let temporary = Temporary { path: RemovablePath::new(path)?, process: process::id() };
-        let temporary = Box::into_raw(Box::new(temporary));
-        let place = TEMPORARY.iter().position(|place| {
-            let (taken, kept) = (Ordering::AcqRel, Ordering::Relaxed);
-            place.compare_exchange(ptr::null_mut(), temporary, taken, kept).is_ok()
-        });
-        if place.is_none() {
-            // SAFETY: it is from `into_raw` and nobody has got it.
-            drop(unsafe { Box::from_raw(temporary) });
-        }
-        place
+    /// place, unless there are too many or its path is too long.
+    pub(crate) fn remember_temporary(path: &[u8]) -> Option<usize> {
+        let mut table = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = table.iter().position(|temporary| temporary.length == 0)?;
+        let temporary = &mut table[place];
+        // A zero ends it.
+        let room = temporary.path.get_mut(..path.len() + 1)?;
+        room[..path.len()].copy_from_slice(path);
+        room[path.len()] = 0;
+        temporary.length = path.len();
+        temporary.process = process::id();
+        Some(place)
     }
 
     /// Forgets the file at a place that [`remember_temporary`] has told.
     pub(crate) fn forget_temporary(place: usize) {
-        let Some(place) = TEMPORARY.get(place) else {
-            return;
-        };
-        let temporary = place.swap(ptr::null_mut(), Ordering::AcqRel);
-        if !temporary.is_null() {
-            // SAFETY: it is from `into_raw`, and who takes it out of the table has it alone.
-            drop(unsafe { Box::from_raw(temporary) });
+        let mut table = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(temporary) = table.get_mut(place) {
+            temporary.length = 0;
         }
     }
 
@@ -181,13 +183,14 @@ mod ending {
                 thread::yield_now();
             }
         }
-        for place in &TEMPORARY {
-            let temporary = place.swap(ptr::null_mut(), Ordering::AcqRel);
-            // SAFETY: it is null or from `into_raw`, and never freed now.
-            if let Some(temporary) = unsafe { temporary.as_ref() }
+        // Nobody who has the table asks for memory.
+        let table = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
+        for temporary in table.iter().filter(|temporary| temporary.length > 0) {
+            let path = CStr::from_bytes_with_nul(&temporary.path[..=temporary.length]);
+            if let Ok(path) = path
                 && temporary.process == process::id()
             {
-                temporary.path.remove();
+                remove_without_memory(path);
             }
         }
         let mut line = [0; 256];

@@ -501,10 +501,11 @@ fn merge(
 }
 
 /// Remembers a file to remove if the process ends for want of memory, where no
-/// exception can be raised; returns what [`forget_temporary`] takes.
+/// exception can be raised; returns what [`forget_temporary`] takes. Neither asks for
+/// memory.
 #[pyfunction]
-fn remember_temporary(path: PathBuf) -> Option<usize> {
-    allocation::remember_temporary(&path)
+fn remember_temporary(path: &[u8]) -> Option<usize> {
+    allocation::remember_temporary(path)
 }
 
 /// Forgets a file that is in its place, or gone.

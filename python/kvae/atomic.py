@@ -94,7 +94,7 @@ def atomic_output(
         raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
     temporary = Path(name)
     # The Rust half ends the process where memory runs out and nobody can be told.
-    place = remember_temporary(temporary)
+    place = remember_temporary(os.fsencode(temporary))
     try:
         os.close(handle)
         use_default_mode(temporary, 0o666)

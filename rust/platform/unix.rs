@@ -1,6 +1,8 @@
 //! Linux, macOS and their like.
 
-use std::ffi::{CString, OsStr};
+#[cfg(feature = "python")]
+use std::ffi::CStr;
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -69,22 +71,11 @@ pub(crate) fn path_of(text: &[u8]) -> io::Result<&Path> {
     Ok(Path::new(OsStr::from_bytes(text)))
 }
 
-/// A file that can be removed without any memory.
+/// Removes a file, if it is there, and asks for no memory.
 #[cfg(feature = "python")]
-pub(crate) struct RemovablePath(CString);
-
-#[cfg(feature = "python")]
-impl RemovablePath {
-    /// Nothing where no file can have such a path.
-    pub(crate) fn new(path: &Path) -> Option<Self> {
-        CString::new(path.as_os_str().as_bytes()).ok().map(Self)
-    }
-
-    /// Removes the file, if it is there.
-    pub(crate) fn remove(&self) {
-        // SAFETY: the text ends with a zero, and nothing else is read.
-        unsafe { libc::unlink(self.0.as_ptr()) };
-    }
+pub(crate) fn remove_without_memory(path: &CStr) {
+    // SAFETY: the text ends with a zero, and nothing else is read.
+    unsafe { libc::unlink(path.as_ptr()) };
 }
 
 /// Ends the process, and runs nothing of what is registered to be run then.

@@ -1,5 +1,7 @@
 //! Windows.
 
+#[cfg(feature = "python")]
+use std::ffi::CStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::windows::fs::FileExt;
@@ -117,25 +119,22 @@ pub(crate) fn path_of(text: &[u8]) -> io::Result<&Path> {
     }
 }
 
-/// A file that can be removed without any memory.
+/// Removes a file, if it is there, and asks for no memory; one that is open goes when it
+/// is closed. The path is UTF-8.
 #[cfg(feature = "python")]
-pub(crate) struct RemovablePath(Vec<u16>);
-
-#[cfg(feature = "python")]
-impl RemovablePath {
-    /// Nothing where no file can have such a path.
-    pub(crate) fn new(path: &Path) -> Option<Self> {
-        use std::os::windows::ffi::OsStrExt;
-        let mut text: Vec<u16> = path.as_os_str().encode_wide().collect();
-        let is_path = !text.contains(&0);
-        text.push(0);
-        is_path.then_some(Self(text))
+pub(crate) fn remove_without_memory(path: &CStr) {
+    let mut text = [0; 4096];
+    let Ok(path) = path.to_str() else {
+        return;
+    };
+    // The last one stays a zero.
+    let mut units = path.encode_utf16();
+    for (unit, found) in text[..4095].iter_mut().zip(&mut units) {
+        *unit = found;
     }
-
-    /// Removes the file, if it is there; one that is open goes when it is closed.
-    pub(crate) fn remove(&self) {
+    if units.next().is_none() {
         // SAFETY: the text ends with a zero, and nothing else is read.
-        unsafe { DeleteFileW(self.0.as_ptr()) };
+        unsafe { DeleteFileW(text.as_ptr()) };
     }
 }
 
