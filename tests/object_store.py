@@ -14,7 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyarrow.fs import FileSelector, FileType, S3FileSystem
+
+from kvae.remote import places
 
 BUCKET = "bucket"
 
@@ -64,6 +67,18 @@ class ObjectStore:
         infos = self.system.get_file_info(selector)
         start = len(f"{BUCKET}/{prefix}/")
         return sorted(info.path[start:] for info in infos if info.type == FileType.File)
+
+
+@contextmanager
+def named_by_environment(store: ObjectStore, cache: Path) -> Iterator[ObjectStore]:
+    """Have the environment name a store, and a folder for copies."""
+    places._s3.cache_clear()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in store.variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("KVAE_CACHE", str(cache))
+        yield store
+    places._s3.cache_clear()
 
 
 @contextmanager

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from kvae.config import override
+from kvae.divided_rows import DividedRows
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.row_sources import Indices
-from kvae.training.divided import DividedRows
 from kvae.training.run import TrainingInterrupted, train
 from short_kmers import profile_run, profile_store
 from small import MemoryStore, Rows, make_layout, make_store, small_run

@@ -21,7 +21,7 @@ from kvae.dividing import FewShardsError, divide
 from kvae.latents import read_latents
 from kvae.row_sources import open_rows
 from kvae.training.processes import Processes
-from object_store import ObjectStore, object_store
+from object_store import ObjectStore, named_by_environment, object_store
 from sequences import fasta, random_sequence, write
 from short_kmers import PROFILE_KS, profile_run
 from test_several import assert_same_losses, several
@@ -87,17 +87,9 @@ def server(shards: Path) -> Iterator[ObjectStore]:
 
 
 @pytest.fixture
-def store(
-    server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ObjectStore]:
-    from kvae.remote import places
-
-    for name, value in server.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("KVAE_CACHE", str(tmp_path / "cache"))
-    places._s3.cache_clear()
-    yield server
-    places._s3.cache_clear()
+def store(server: ObjectStore, tmp_path: Path) -> Iterator[ObjectStore]:
+    with named_by_environment(server, tmp_path / "cache") as running:
+        yield running
 
 
 def test_a_part_of_the_shards_is_opened_by_itself(shards: Path) -> None:

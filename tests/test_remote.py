@@ -26,7 +26,13 @@ from kvae.remote import caching, feeding, parts, places
 from kvae.remote.places import Place
 from kvae.remote.uris import RemotePath, Uri, as_path, as_uri, has_uris, shown
 from kvae.remote.writing import upload
-from object_store import BUCKET, ObjectStore, breaking_store, object_store
+from object_store import (
+    BUCKET,
+    ObjectStore,
+    breaking_store,
+    named_by_environment,
+    object_store,
+)
 from sequences import bgzf, fails, fasta, fastq, random_sequence, run_kvae, write
 from training_runs import Record, assert_same_weights, run, untimed
 
@@ -41,16 +47,10 @@ def server() -> Iterator[ObjectStore]:
 
 
 @pytest.fixture
-def store(
-    server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ObjectStore]:
+def store(server: ObjectStore, tmp_path: Path) -> Iterator[ObjectStore]:
     """The store as the environment names it, and an empty folder for copies."""
-    for name, value in server.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("KVAE_CACHE", str(tmp_path / "cache"))
-    places._s3.cache_clear()
-    yield server
-    places._s3.cache_clear()
+    with named_by_environment(server, tmp_path / "cache") as running:
+        yield running
 
 
 def records(seed: int, n: int) -> list[tuple[str, str]]:

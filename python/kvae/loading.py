@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kvae.device_rows import DeviceRows, PackedSequences
+from kvae.divided_rows import DividedRows
 from kvae.halves import Halves
 from kvae.row_sources import Indices, RowSource
 from kvae.store import FeatureStore
@@ -94,8 +95,9 @@ class BatchLoader:
         self._slots: list[_Slot] = []
         self._resident: DeviceRows | None = None
         # Rows of several processes are counted from the first of all.
-        self._first = getattr(source, "first", 0)
-        stored = getattr(source, "store", source)
+        self._first, stored = 0, source
+        if isinstance(source, DividedRows):
+            self._first, stored = source.first, source.store
         if isinstance(stored, FeatureStore) and stored.kind == "packed":
             if resident is None:
                 resident = _has_room(device, stored.packed.n_bytes)

@@ -8,8 +8,7 @@ otherwise empty file of this machine, and more of it where that was not enough.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,14 +150,9 @@ class _Twin:
         self._path = Path(path)
         self._file = file
         self._path.touch()
-        with self._opened() as source:
+        with self._file.opened() as source:
             self._tag = file.tag(source)
             self._fetch(source, 0, _HEAD)
-
-    @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        with self._file.opened() as source:
-            yield source
 
     def _fetch(self, source: Any, begin: int, end: int) -> None:
         end = min(end, self._file.size)
@@ -175,7 +169,7 @@ class _Twin:
     def find(self, cut: int) -> None:
         """Have all that it takes to find the first record from a cut on."""
         size, width = self._file.size, _FIRST
-        with self._opened() as source:
+        with self._file.opened() as source:
             begin, found = cut - 1, None
             while True:
                 end = cut + width
@@ -198,7 +192,7 @@ class _Twin:
     def part(self, start: Place, end: Place) -> Part:
         """Give the bytes between two places."""
         os.truncate(self._path, self._file.size)
-        with self._opened() as source:
+        with self._file.opened() as source:
             for place in (start, end):
                 self._fetch(source, place[0], place[0] + _BLOCK)
         before, first, last, after = _core.bytes_of_part(self._path, start, end)

@@ -14,6 +14,7 @@ import torch
 from kvae._core import available_threads
 from kvae.config import RunConfig, parse_config
 from kvae.device import resolve_device, torch_threads
+from kvae.divided_rows import DividedRows
 from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.logs import describe_inputs
@@ -21,7 +22,6 @@ from kvae.pretrained import StartingModel
 from kvae.row_sources import Features, input_files, open_rows
 from kvae.run_folder import RunFolder
 from kvae.store import FeatureStore
-from kvae.training.divided import DividedRows
 from kvae.training.execution import Execution, TrainResult
 from kvae.training.keeping import TrainingInterrupted
 from kvae.training.options import configure, continued
