@@ -199,7 +199,7 @@ def test_the_folder(written: tuple[Path, Evaluation]) -> None:
     assert facts["format"] == "kvae-evaluation-1"
     assert facts["rows"] == 71
     assert set(facts["reconstruction"]["profiles"]) == {
-        *("model", "model_gate", "uniform", "mean"),
+        *("model", "model_tilted", "model_gate", "uniform", "mean"),
         *("markov2", "markov3", "markov3_corrected", "genome_oracle"),
     }
     ari = facts["usefulness"]["species"]["latent"]["scores"]["kmeans_ari"]

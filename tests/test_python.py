@@ -253,6 +253,26 @@ def test_what_is_reconstructed(name: str, pretrained: KmerVAE, rows: NDArray[np.
         np.testing.assert_allclose(decoded.value, frequency, atol=1e-7)
 
 
+def test_a_tilted_reconstruction_is_nearer_to_the_row(
+    pretrained: KmerVAE, rows: NDArray[np.float32]
+) -> None:
+    plain = pretrained.reconstruct(rows, threads=1)
+    found = pretrained.reconstruct(rows, tilt=True, threads=1)
+    np.testing.assert_allclose(found.value.sum(axis=1), 1.0, atol=1e-5)
+    row = (np.exp(rows[:, 1:8193]) - 1e-6).clip(0)
+
+    better = (row * np.log(found.value / plain.value)).sum(axis=1)
+    assert (better > 0).all()
+    length = np.exp(rows[:, :1])
+    np.testing.assert_allclose(found.presence, -np.expm1(-(length - 6) * found.value), atol=1e-5)
+
+
+def test_only_profiles_are_tilted(store: MemoryStore) -> None:
+    model = KmerVAE(small_model(), store.layout).eval()
+    with pytest.raises(KvaeError, match="the model has to decode profiles"):
+        model.reconstruct(store.data, tilt=True, threads=1)
+
+
 def test_the_pretrained_model_tells_what_is_there(
     pretrained: KmerVAE, rows: NDArray[np.float32]
 ) -> None:

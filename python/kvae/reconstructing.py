@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from kvae import defaults
 from kvae.device import torch_threads
 from kvae.encoding import check_finite, evaluating, open_model_and_rows, row_batches
 from kvae.errors import KvaeError
+from kvae.layout import Layout
 from kvae.model import KmerVAE
 from kvae.model.decoder import Decoded
+from kvae.model.tilting import WORD, tilted
 from kvae.progress import Progress
 from kvae.row_sources import Features
 
@@ -48,6 +50,7 @@ def reconstruct(
     model: KmerVAE,
     features: Features,
     *,
+    tilt: bool = False,
     batch_size: int = defaults.ENCODE_BATCH_SIZE,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -56,19 +59,36 @@ def reconstruct(
     if batch_size < 1:
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
     model, source = open_model_and_rows(model, features, device="auto", threads=threads)
-    kmers = model.layout.kmers(model.read_target.k)
-    shape = (len(source), model.layout.block(model.config.decoder.sparse.block).size)
+    layout = model.layout
+    k = model.read_target.k
+    if tilt and (model.config.output_space != "profile" or WORD not in layout.ks or k <= WORD):
+        raise KvaeError(
+            f"tilt moves profiles towards {WORD}-mers: the model has to decode profiles, and its "
+            f"features to have {WORD}-mers"
+        )
+    kmers = layout.kmers(k)
+    shape = (len(source), layout.block(model.config.decoder.sparse.block).size)
     presence, value = np.empty(shape, np.float32), np.empty(shape, np.float32)
     batches = row_batches(model, source, batch_size, progress or Progress(), "reconstructing")
     with torch_threads(threads), evaluating(model):
         for batch in batches:
             decoded = model.generative(model.inference(batch.x).mean)
-            n_windows_B1 = model.read_target(batch.x).n_windows
-            chance_BK, frequency_BK = _of(decoded, n_windows_B1, model.layout.pseudocount)
+            if tilt:
+                decoded = replace(decoded, value=_tilted(decoded.value, batch.x, layout, k))
+            n_windows_B1 = model.read_target.n_windows(batch.x)
+            chance_BK, frequency_BK = _of(decoded, n_windows_B1, layout.pseudocount)
             check_finite(source, batch, chance_BK, frequency_BK)
             rows = slice(int(batch.rows[0]), int(batch.rows[-1]) + 1)
             presence[rows], value[rows] = chance_BK.cpu().numpy(), frequency_BK.cpu().numpy()
     return Reconstructed(kmers, presence, value)
+
+
+def _tilted(profile_BK: torch.Tensor, x_BF: torch.Tensor, layout: Layout, k: int) -> torch.Tensor:
+    """Tilt profiles by the short k-mers of rows."""
+    words, length = layout.block(f"{WORD}-mers").slice, layout.block("length").slice
+    frequency_BW = (x_BF[:, words].exp() - layout.pseudocount).clamp(min=0.0)
+    n_B1 = (x_BF[:, length].exp() - (WORD - 1)).clamp(min=1.0)
+    return tilted(profile_BK, frequency_BW * n_B1, k=k)
 
 
 def _of(

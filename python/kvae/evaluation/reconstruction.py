@@ -37,13 +37,14 @@ from kvae.evaluation.profiles import (
 from kvae.evaluation.scores import ProfileScore, Reconstruction, majority, summarise
 from kvae.model import KmerVAE
 from kvae.model.decoder import Decoded
+from kvae.model.tilting import tilted
 from kvae.progress import Progress
 from kvae.row_sources import Indices
 from kvae.store import FeatureStore
 
-__all__ = ["GATE", "MODEL", "score"]
+__all__ = ["GATE", "MODEL", "TILTED", "score"]
 
-MODEL, GATE = "model", "model_gate"
+MODEL, GATE, TILTED = "model", "model_gate", "model_tilted"
 
 
 @dataclass
@@ -201,6 +202,7 @@ class _Scorer:
         if not bool(torch.isfinite(profile_BK).all()):
             raise KvaeError(f"{self._path}: the model decodes numbers that are not finite")
         yield MODEL, profile_BK
+        yield TILTED, tilted(profile_BK, seen.counts[4])
         gate_BK = gate_profile(decoded)
         if gate_BK is not None:
             yield GATE, gate_BK

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from kvae.evaluation.outcome import LATENT, WithinGroups
 from kvae.evaluation.presence import THRESHOLDS
-from kvae.evaluation.reconstruction import GATE, MODEL
+from kvae.evaluation.reconstruction import GATE, MODEL, TILTED
 from kvae.evaluation.scores import Nats, Reconstruction
 from kvae.evaluation.usefulness import Usefulness
 
@@ -51,12 +51,13 @@ def _presence(scores: Reconstruction) -> Iterator[str]:
             f"Presence above {threshold:g}: the model {own:.1%}, the majority class"
             f" {scores.majority[key].accuracy:.1%}, {scores.truth} {truth.accuracy:.1%}"
             f" ({limit:.1%} if its profile were the truth), chains of the row's own k-mers, which"
-            f" remember some of its noise, {min(others):.1%} to {max(others):.1%}: {verdict}."
+            f" remember some of its noise, {min(others):.1%} to {max(others):.1%}, and the model"
+            f" tilted by the same {found[TILTED].accuracy:.1%}: {verdict}."
         )
 
 
 def _nats(scores: Reconstruction) -> Iterator[str]:
-    informed = [name for name in (*_INFORMED, GATE) if name in scores.profiles]
+    informed = [name for name in (*_INFORMED, GATE, TILTED) if name in scores.profiles]
     own = {name: score.own for name, score in scores.profiles.items()}
     cross = {name: score.cross for name, score in scores.profiles.items()}
     model = cross[MODEL]

@@ -389,6 +389,7 @@ class KmerVAE(nn.Module):
         self,
         features: Features,
         *,
+        tilt: bool = False,
         batch_size: int = defaults.ENCODE_BATCH_SIZE,
         threads: int | None = None,
         progress: Progress | None = None,
@@ -399,6 +400,10 @@ class KmerVAE(nn.Module):
         ----------
         features, batch_size, threads, progress
             As for `encode`. Memory is that of the result, 64 kB a row.
+        tilt
+            Whether to move the profile of every row towards the row's own 4-mers, of which
+            a latent keeps what says where the row comes from: nearer to this row, not to
+            the genome that it is of. For models that decode profiles, such as ``kvae``.
 
         Returns
         -------
@@ -415,7 +420,12 @@ class KmerVAE(nn.Module):
         from kvae.reconstructing import reconstruct
 
         return reconstruct(
-            self, features, batch_size=batch_size, threads=threads, progress=progress
+            self,
+            features,
+            tilt=tilt,
+            batch_size=batch_size,
+            threads=threads,
+            progress=progress,
         )
 
     def save(self, path: str | Path, **facts: Any) -> None:
