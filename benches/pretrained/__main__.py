@@ -31,16 +31,17 @@ from kvae.model import KmerVAE
 # most 10 kb; classes are known, so a contrast may be sharp.
 SETTINGS = {
     "sequences.window": 10_000,
-    "sequences.min_length": 2_500,
+    "sequences.min_length": 3_000,
     "sequences.resample": True,
     "training.positives": "species",
     "training.batch_size": 256,
-    "training.per_class": 8,
+    "training.per_class": 2,
     "training.schedule": "cosine",
     "training.validation": 0.02,
     "loss.temperature": 0.07,
+    "loss.contrast_weight": 1000.0,
 }
-EPOCHS = 32
+EPOCHS = 24
 # In use the encoder is not what the decoder was trained with: it has to adapt.
 DECODER_EPOCHS = 4
 

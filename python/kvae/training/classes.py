@@ -21,11 +21,9 @@ Array = NDArray[np.float64]
 
 # Keeps these random numbers apart from all others of the same seed.
 _STREAM = 0xC1A5
-# Classes are drawn by their rows to this power: with 1 large genomes would fill the
-# batches, with 0 a class of a few rows would be seen as often as one of thousands.
-_TEMPER = 1.0 / 3.0
-# Relatives that a class brings into a batch, and among how many they are chosen.
-_BROUGHT, _NEAR = 3, 9
+# Relatives that a class brings into a batch, and among how many they are chosen: half of the
+# classes then are what was drawn.
+_BROUGHT, _NEAR = 1, 9
 _MOST_RELATED = 8192
 
 
@@ -147,8 +145,9 @@ class GroupedBatches:
         if len(present) < 2:
             raise KvaeError("all rows are of one class: contrast needs two or more")
         self._members = np.split(rows[order], np.cumsum(sizes)[:-1])
-        weights = sizes.astype(np.float64) ** _TEMPER
-        self._weights = weights / weights.sum()
+        # As if rows were drawn: a class of a few, seen as often as one of thousands, would be
+        # learned by heart. A batch has each class once, so large ones do not fill it.
+        self._log_weights = np.log(sizes)
         self._related = related
         self._n_classes = max(2, batch_size // per_class)
         self._per_class = per_class
@@ -164,8 +163,11 @@ class GroupedBatches:
     def _batch(self, rng: np.random.Generator) -> Indices:
         chosen: dict[int, None] = {}
         n_classes = min(self._n_classes, len(self._members))
-        while len(chosen) < n_classes:
-            one = int(rng.choice(len(self._members), p=self._weights))
+        # The order in which classes are drawn one after the other, none twice.
+        order = np.argsort(-(self._log_weights + rng.gumbel(size=len(self._members))))
+        for one in order[:n_classes].tolist():
+            if len(chosen) >= n_classes:
+                break
             chosen[one] = None
             near = self._related[one]
             brought = rng.choice(near, min(_BROUGHT, len(near)), replace=False)
