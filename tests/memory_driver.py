@@ -174,6 +174,8 @@ COMMANDS: dict[str, Callable[[str], object]] = {
     "featurize log": lambda size: kvae.featurize(
         f"{size}.fa", "out.arrow", window=WINDOW, threads=1, force=True
     ),
+    "train log": lambda size: train(f"{size}.log.arrow", "out"),
+    "train counts": lambda size: train(f"{size}.counts.arrow", "out"),
     "train packed": lambda size: train(f"{size}.packed.arrow", "out"),
     "train sequences": lambda size: train(f"{size}.genome.fa", "out"),
     **{

@@ -16,10 +16,10 @@ __all__ = ["WORD", "tilted"]
 # Letters of the short k-mers.
 WORD = 4
 
-# Short k-mers of a row that the profile counts for: as many as the mean profile counts for
-# in a genome's own.
-PRIOR = 4096.0
-# Every step brings the shares nearer; after so many they are within one in fifty.
+# Short k-mers of a row that the profile counts for: a few of each, so that those which the row
+# lacks remain possible.
+PRIOR = 512.0
+# Every step brings the shares nearer; more of them change no score.
 _STEPS = 20
 
 
