@@ -44,6 +44,8 @@ SETTINGS = {
 EPOCHS = 24
 # In use the encoder is not what the decoder was trained with: it has to adapt.
 DECODER_EPOCHS = 4
+# Pieces that are examined of each kind.
+ROWS = 4_000
 
 
 class Lines(TrainProgress):
@@ -97,6 +99,7 @@ def main() -> None:
             by=("species", "genus"),
             reference=args.output / "train",
             reference_labels=args.output / "train.tsv",
+            rows=ROWS,
             threads=args.threads,
             force=True,
         )
