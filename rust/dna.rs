@@ -60,8 +60,8 @@ pub const fn canonical(kmer: u32, k: usize) -> u32 {
 }
 
 /// The letters of a k-mer.
-pub fn spell(kmer: u32, k: usize) -> String {
-    (0..k).rev().map(|i| char::from(BASES[(kmer >> (2 * i)) as usize & 3])).collect()
+pub fn letters(kmer: u32, k: usize) -> impl Iterator<Item = u8> {
+    (0..k).rev().map(move |i| BASES[(kmer >> (2 * i)) as usize & 3])
 }
 
 #[cfg(test)]
@@ -80,6 +80,10 @@ mod tests {
             };
             assert_eq!(CODE[letter as usize], expected, "letter {letter}");
         }
+    }
+
+    fn spell(kmer: u32, k: usize) -> String {
+        letters(kmer, k).map(char::from).collect()
     }
 
     #[test]

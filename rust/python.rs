@@ -133,10 +133,10 @@ fn layout(ks: Vec<i64>) -> PyResult<String> {
 }
 
 #[pyfunction]
-fn kmers(k: i64) -> PyResult<Vec<String>> {
+fn kmers(k: i64) -> PyResult<String> {
     let k = natural("k", k)?;
     Layout::new(&[k])?;
-    Ok(columns(k).names())
+    Ok(columns(k).spelled())
 }
 
 #[pyfunction]

@@ -49,8 +49,12 @@ def terminate(number: int, frame: object) -> NoReturn:
 
 def child(scenario: Scenario, told: Path) -> int:
     """Do it in a process of its own, which has a terminal's signal handlers."""
+    # A signal waits until the child has its own handlers, and is then the command's.
+    signals = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
     handle = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 2)
@@ -58,6 +62,7 @@ def child(scenario: Scenario, told: Path) -> int:
     signal.signal(signal.SIGTERM, terminate)
     code = 99
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         code = scenario.act()
     except KeyboardInterrupt as interruption:
         code = getattr(interruption, "exit_code", 130)

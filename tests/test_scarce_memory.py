@@ -82,7 +82,7 @@ def test_any_allocation_of_training_on_sequences_may_fail(
     library: Path, tmp_path: Path, size: str, lasting: bool
 ) -> None:
     folder = tmp_path / "scarce"
-    lines = sweep(library, folder, "train sequences", size, lasting, rather(3, 100))
+    lines = sweep(library, folder, "train sequences", size, lasting, rather(3, 2_000))
     # The weights may be there already.
     check(lines, {"old", "new"})
 

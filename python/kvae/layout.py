@@ -117,4 +117,5 @@ def default_layout() -> Layout:
 
 def kmers(k: int) -> list[str]:
     """List the canonical k-mers, ``1 <= k <= 8``, in lexicographic order."""
-    return _core.kmers(k)
+    text = _core.kmers(k)
+    return [text[start : start + k] for start in range(0, len(text), k)]

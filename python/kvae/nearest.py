@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from usearch.index import Index
 
+from kvae.interruptions import kept_interruptions
 from kvae.progress import Progress
 
 __all__ = ["GraphIndex", "Neighbours", "nearest_of_all", "unit_rows"]
@@ -106,7 +107,8 @@ class GraphIndex:
         progress.begin("linking rows", len(vectors))
         for block in _blocks(len(vectors), _CHUNK):
             keys = np.arange(block.start, block.stop)
-            index.add(keys, vectors[block], copy=True, threads=threads or 0)
+            with kept_interruptions():
+                index.add(keys, vectors[block], copy=True, threads=threads or 0)
             progress.advance(block.stop - block.start)
         return cls(index, threads)
 
@@ -153,7 +155,8 @@ class GraphIndex:
         return rows, cosines
 
     def _search(self, queries: Vectors, n: int, *, exact: bool = False) -> Neighbours:
-        found = self._index.search(queries, n, threads=self._threads, exact=exact)
+        with kept_interruptions():
+            found = self._index.search(queries, n, threads=self._threads, exact=exact)
         # Of one query usearch gives no matrix.
         rows = np.array(found.keys, dtype=np.int64).reshape(len(queries), n)
         # Vectors of half precision are not quite of length 1.

@@ -176,7 +176,11 @@ static STRANDS: LazyLock<[Vec<[u16; 2]>; LONGEST + 1]> = LazyLock::new(|| {
         }
         let columns = columns(k);
         let strands = columns.kmers.iter().zip(&columns.reverse);
-        let place = |kmer: u32| encode(dna::spell(kmer, k).as_bytes()) as u16;
+        let place = |kmer: u32| {
+            let mut word = [0; LONGEST];
+            word.iter_mut().zip(dna::letters(kmer, k)).for_each(|(to, letter)| *to = letter);
+            encode(&word[..k]) as u16
+        };
         let past_all = n_kmers(k) as u16;
         strands
             .map(|(&kmer, &reverse)| {

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -32,6 +30,7 @@ from kvae.cli.plan import plan
 from kvae.cli.pretrain import pretrain
 from kvae.cli.report import report
 from kvae.cli.search import search
+from kvae.cli.stopping import stoppable
 from kvae.cli.train import train
 from kvae.errors import KvaeError
 from kvae.plugins import load_plugin
@@ -100,11 +99,6 @@ def _program(
         load_plugin(name)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    """Leave by an exception, so that nothing half-written stays behind."""
-    sys.exit(128 + signum)
-
-
 def _program_for(arguments: list[str]) -> typer.Typer:
     """Leave out the commands that are not asked for.
 
@@ -123,15 +117,11 @@ def _program_for(arguments: list[str]) -> typer.Typer:
 def main() -> None:
     """Run the program; mistakes of the user become one line and exit code 1."""
     speak_utf8()
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        _program_for(sys.argv[1:])(prog_name="kvae")
+        with stoppable():
+            _program_for(sys.argv[1:])(prog_name="kvae")
     except KvaeError as error:
         _fail(str(error))
-    except KeyboardInterrupt as interruption:
-        print("kvae: interrupted", file=sys.stderr)
-        # Training takes SIGTERM for an interruption, too, and knows its code.
-        sys.exit(getattr(interruption, "exit_code", 130))
     except BrokenPipeError:
         # The reader of our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -102,7 +102,7 @@ def compare(
                 progress=progress,
             )
         except ComparisonInterrupted as interruption:
-            typer.echo(str(interruption), err=True)
+            typer.echo(f"kvae: {interruption}", err=True)
             raise typer.Exit(interruption.exit_code) from None
     for section in sections(comparison.outcomes):
         print_table(section.title, section.header, section.lines)

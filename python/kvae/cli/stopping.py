@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM end the program by an exception, so that nothing half-written stays."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+__all__ = ["stoppable"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTIONS = (KeyboardInterrupt, SystemExit)
+# How long an exception may take to arrive before it is taken for lost.
+_PATIENCE = 1.0
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Say that the program was stopped and end with the signal's exit code.
+
+    So it does whatever has become of the exception on its way: libraries make another one
+    of it while they are imported or compute. Where they drop it, as Python itself does
+    within callbacks of weak references, it is raised again.
+    """
+    stop = _Stop()
+    former = sys.unraisablehook
+
+    def hook(dropped: UnraisableHookArgs) -> None:
+        if not (stop.heard and isinstance(dropped.exc_value, _INTERRUPTIONS)):
+            former(dropped)
+
+    for number in _SIGNALS:
+        # A program in the background of a script is not to hear Ctrl-C.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop.hear)
+    sys.unraisablehook = hook
+    try:
+        yield
+    except BaseException as end:
+        if stop.heard is None or (isinstance(end, SystemExit) and not end.code):
+            raise
+        how = "terminated" if stop.heard == signal.SIGTERM else "interrupted"
+        print(f"kvae: {how}", file=sys.stderr)
+        sys.exit(128 + stop.heard)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        sys.unraisablehook = former
+
+
+class _Stop:
+    """A signal that has come, if one has."""
+
+    def __init__(self) -> None:
+        self.heard: signal.Signals | None = None
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """Leave for a signal, and look later whether that has worked."""
+        self.heard = signal.Signals(number)
+        signal.signal(signal.SIGALRM, self._look)
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE, _PATIENCE)
+        self._leave()
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        if not _is_interruption(sys.exception()):
+            self._leave()
+
+    def _leave(self) -> None:
+        assert self.heard is not None
+        if self.heard == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + self.heard)
+
+
+def _is_interruption(handled: BaseException | None) -> bool:
+    """Whether an interruption is being handled: something is cleaned up for it."""
+    while handled is not None and not isinstance(handled, _INTERRUPTIONS):
+        handled = handled.__context__
+    return handled is not None

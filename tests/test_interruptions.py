@@ -1,0 +1,168 @@
+"""Ctrl-C and SIGTERM are what the program ends for, whatever libraries make of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from kvae import cli
+from kvae.cli import stopping
+from kvae.errors import KvaeError
+from kvae.interruptions import kept_interruptions
+from kvae.nearest import GraphIndex, unit_rows
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+def terminate(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """A terminal's handlers, and those of before at the end."""
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, terminate)
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+def hide(number: signal.Signals, kind: type[Exception]) -> None:
+    """Do as a library does that makes an error of its own of an interruption."""
+    try:
+        os.kill(os.getpid(), number)
+        signal.pause()
+    except BaseException:  # noqa: BLE001 - what is tested
+        raise kind("Operation has been terminated") from None
+
+
+def reaction(number: signal.Signals) -> type[BaseException]:
+    return KeyboardInterrupt if number == signal.SIGINT else SystemExit
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interruption_is_told_from_an_error(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(reaction(number)) as end, kept_interruptions():
+        hide(number, RuntimeError)
+    assert getattr(end.value, "code", 143) == 143
+    assert signal.getsignal(number) is before
+    with pytest.raises(RuntimeError, match="of its own"), kept_interruptions():
+        raise RuntimeError("of its own")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    with kept_interruptions():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+def test_other_threads_have_no_handlers_to_keep() -> None:
+    done = []
+
+    def act() -> None:
+        with kept_interruptions():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+    assert done == [signal.default_int_handler]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("what", ["build", "search"])
+def test_a_graph_of_neighbours_can_be_interrupted(number: signal.Signals, what: str) -> None:
+    vectors = unit_rows(np.random.default_rng(0).normal(size=(19_000, 48)).astype(np.float32))
+    graph = GraphIndex.build(vectors[:2_000], 1)
+
+    def compute() -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+        while True:
+            if what == "build":
+                GraphIndex.build(vectors, 1)
+            else:
+                graph.nearest(vectors, 10)
+
+    with pytest.raises(reaction(number)):
+        compute()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "kind", [KeyboardInterrupt, RuntimeError, AttributeError, KvaeError, OSError, MemoryError]
+)
+def test_the_program_says_that_it_was_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    kind: type[Exception],
+) -> None:
+    def run(**_: object) -> None:
+        hide(number, kind)
+
+    monkeypatch.setattr(cli, "speak_utf8", lambda: None)
+    monkeypatch.setattr(cli, "_program_for", lambda _: run)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 128 + number
+    how = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+    assert capsys.readouterr().err == f"kvae: {how[number]}\n"
+
+
+def test_what_was_done_when_the_signal_came_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(**_: object) -> None:
+        with suppress(RuntimeError):
+            hide(signal.SIGTERM, RuntimeError)
+        sys.exit(0)
+
+    monkeypatch.setattr(cli, "speak_utf8", lambda: None)
+    monkeypatch.setattr(cli, "_program_for", lambda _: run)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interruption_that_was_dropped_comes_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            # Python tells of what is raised here, and goes on.
+            os.kill(os.getpid(), number)
+            signal.pause()
+
+    cleaned = []
+
+    def run(**_: object) -> None:
+        Dropping()
+        try:
+            time.sleep(20)
+        finally:
+            time.sleep(0.3)
+            cleaned.append(True)
+
+    monkeypatch.setattr(stopping, "_PATIENCE", 0.05)
+    monkeypatch.setattr(cli, "speak_utf8", lambda: None)
+    monkeypatch.setattr(cli, "_program_for", lambda _: run)
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 128 + number
+    assert time.monotonic() - start < 15
+    assert cleaned
+    assert "Exception ignored" not in capsys.readouterr().err
