@@ -11,6 +11,8 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt64Type};
 use arrow_ipc::reader::FileReader;
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::Schema;
 use flate2::write::{DeflateEncoder, GzEncoder};
 use flate2::{Compression, Crc};
 use kvae::count::Counter;
@@ -196,6 +198,57 @@ fn merged_shards_are_the_file() {
         assert_eq!((rows, letters), (summary.total().rows, summary.total().letters));
         assert!(fs::read(&whole).unwrap() == fs::read(&out).unwrap(), "{kept:?}");
     }
+}
+
+#[test]
+fn shards_of_many_batches_are_merged_to_batches_of_the_file() {
+    let folder = TempDir::new().unwrap();
+    let paths: Vec<PathBuf> = (0..4)
+        .map(|i| {
+            let path = folder.path().join(format!("{i}.fa"));
+            // 700 to 1,000 rows each, no multiple of a batch.
+            fs::write(&path, [b">long\n", &letters(70_000 + 10_007 * i, i)[..]].concat()).unwrap();
+            path
+        })
+        .collect();
+    for kept in [Kept::Log, Kept::Counts, Kept::Packed] {
+        let whole = folder.path().join("whole.arrow");
+        let summary = run(&paths, &whole, &options(kept)).unwrap();
+        let parts = shards(&paths, folder.path(), &options(kept));
+        assert!(parts.iter().any(|(part, _)| batches(part).len() > 1));
+        let out = folder.path().join("merged.arrow");
+        let mut seen = Vec::new();
+        let mut watch = |rows| {
+            seen.push(rows);
+            Ok(())
+        };
+        merge(&parts, &summary.names, &out, &out, &mut watch).unwrap();
+        assert!(seen.is_sorted() && seen.last() == Some(&summary.total().rows));
+        assert!(fs::read(&whole).unwrap() == fs::read(&out).unwrap(), "{kept:?}");
+        // Stopped in the middle, whoever reads or writes stops, too.
+        let mut watch = |rows| if rows > 600 { Err(Error::Interrupted) } else { Ok(()) };
+        let stopped = merge(&parts, &summary.names, &out, &out, &mut watch);
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+    }
+}
+
+#[test]
+fn shards_without_rows_make_no_file() {
+    let folder = TempDir::new().unwrap();
+    let empty = folder.path().join("empty.fa");
+    fs::write(&empty, ">a\nACGT\n").unwrap();
+    let part = folder.path().join("part.arrow");
+    let shard = Some(Shard { index: 0, count: 1 });
+    let summary = run(&[empty], &part, &Options { shard, ..options(Kept::Log) }).unwrap();
+    assert_eq!(summary.total().rows, 0);
+    let out = folder.path().join("out.arrow");
+    let told = join(&[(part, 0)], &summary.names, &out).unwrap_err().to_string();
+    assert!(told.contains("part.arrow: no row is left"), "{told}");
+
+    let plain = folder.path().join("plain.arrow");
+    FileWriter::try_new(File::create(&plain).unwrap(), &Schema::empty()).unwrap().finish().unwrap();
+    let told = join(&[(plain, 0)], &summary.names, &out).unwrap_err().to_string();
+    assert!(told.contains("plain.arrow: has no checksums"), "{told}");
 }
 
 #[test]
