@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,8 @@ from kvae.errors import KvaeError
 from kvae.layout import Layout
 from kvae.model import KmerVAE
 from kvae.model.decoder import Decoded
-from kvae.model.tilting import WORD, tilted
+from kvae.model.refining import refined
+from kvae.model.tilting import PRIOR, PRIOR_OF_SOURCE, WORD, tilted
 from kvae.progress import Progress
 from kvae.row_sources import Features
 
@@ -45,12 +47,12 @@ class Reconstructed:
     value: NDArray[np.float32]
 
 
-@torch.inference_mode()
 def reconstruct(
     model: KmerVAE,
     features: Features,
     *,
     tilt: bool = False,
+    refine: bool = False,
     batch_size: int = defaults.ENCODE_BATCH_SIZE,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -61,20 +63,27 @@ def reconstruct(
     model, source = open_model_and_rows(model, features, device="auto", threads=threads)
     layout = model.layout
     k = model.read_target.k
-    if tilt and (model.config.output_space != "profile" or WORD not in layout.ks or k <= WORD):
+    possible = model.config.output_space == "profile" and WORD in layout.ks and k > WORD
+    if (tilt or refine) and not possible:
         raise KvaeError(
-            f"tilt moves profiles towards {WORD}-mers: the model has to decode profiles, and its "
-            f"features to have {WORD}-mers"
+            f"{'tilt moves' if tilt else 'refine looks for'} profiles by {WORD}-mers: the model "
+            f"has to decode profiles, and its features to have {WORD}-mers"
         )
     kmers = layout.kmers(k)
     shape = (len(source), layout.block(model.config.decoder.sparse.block).size)
     presence, value = np.empty(shape, np.float32), np.empty(shape, np.float32)
     batches = row_batches(model, source, batch_size, progress or Progress(), "reconstructing")
-    with torch_threads(threads), evaluating(model):
+    # Not before: the model may be refined with, or trained later.
+    with torch_threads(threads), evaluating(model), torch.inference_mode():
         for batch in batches:
-            decoded = model.generative(model.inference(batch.x).mean)
-            if tilt:
-                decoded = replace(decoded, value=_tilted(decoded.value, batch.x, layout, k))
+            latent = model.inference(batch.x)
+            counts = _counts(batch.x, layout, k) if refine else None
+            mean_BL = latent.mean if counts is None else refined(_profile(model), latent, counts)
+            decoded = model.generative(mean_BL)
+            if tilt or refine:
+                counts_BW = _counts(batch.x, layout, WORD)
+                prior = PRIOR if tilt else PRIOR_OF_SOURCE
+                decoded = replace(decoded, value=tilted(decoded.value, counts_BW, k=k, prior=prior))
             n_windows_B1 = model.read_target.n_windows(batch.x)
             chance_BK, frequency_BK = _of(decoded, n_windows_B1, layout.pseudocount)
             check_finite(source, batch, chance_BK, frequency_BK)
@@ -83,12 +92,16 @@ def reconstruct(
     return Reconstructed(kmers, presence, value)
 
 
-def _tilted(profile_BK: torch.Tensor, x_BF: torch.Tensor, layout: Layout, k: int) -> torch.Tensor:
-    """Tilt profiles by the short k-mers of rows."""
-    words, length = layout.block(f"{WORD}-mers").slice, layout.block("length").slice
-    frequency_BW = (x_BF[:, words].exp() - layout.pseudocount).clamp(min=0.0)
-    n_B1 = (x_BF[:, length].exp() - (WORD - 1)).clamp(min=1.0)
-    return tilted(profile_BK, frequency_BW * n_B1, k=k)
+def _profile(model: KmerVAE) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what turns latents into profiles."""
+    return lambda z_BL: model.generative(z_BL).value
+
+
+def _counts(x_BF: torch.Tensor, layout: Layout, k: int) -> torch.Tensor:
+    """Recover the counts of k-mers from rows, shape (rows, k-mers)."""
+    block, length = layout.block(f"{k}-mers").slice, layout.block("length").slice
+    frequency_BK = (x_BF[:, block].exp() - layout.pseudocount).clamp(min=0.0)
+    return frequency_BK * (x_BF[:, length].exp() - (k - 1)).clamp(min=1.0)
 
 
 def _of(

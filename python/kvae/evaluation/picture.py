@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from kvae.evaluation.outcome import LATENT, Evaluation
 from kvae.evaluation.presence import THRESHOLDS
-from kvae.evaluation.reconstruction import GATE, MODEL, TILTED
+from kvae.evaluation.reconstruction import GATE, MODEL, REFINED, TILTED
 from kvae.evaluation.scores import Reconstruction
 from kvae.evaluation.usefulness import Usefulness
 from kvae.labels import SOURCE
@@ -62,7 +62,7 @@ def _nats(axes: Any, scores: Reconstruction) -> None:
     names = [name for name in scores.profiles if name not in ("uniform", "mean")]
     for i, name in enumerate(names):
         score = scores.profiles[name]
-        colour = _OURS if name in (MODEL, GATE, TILTED) else _THEIRS
+        colour = _OURS if name in (MODEL, GATE, TILTED, REFINED) else _THEIRS
         hollow = {"markerfacecolor": "white", "markeredgecolor": colour}
         axes.plot(score.own.mean, i, "o", markersize=6, **hollow)
         if score.cross is not None:

@@ -37,14 +37,16 @@ from kvae.evaluation.profiles import (
 from kvae.evaluation.scores import ProfileScore, Reconstruction, majority, summarise
 from kvae.model import KmerVAE
 from kvae.model.decoder import Decoded
-from kvae.model.tilting import tilted
+from kvae.model.posterior import Latent
+from kvae.model.refining import refined
+from kvae.model.tilting import PRIOR_OF_SOURCE, tilted
 from kvae.progress import Progress
 from kvae.row_sources import Indices
 from kvae.store import FeatureStore
 
-__all__ = ["GATE", "MODEL", "TILTED", "score"]
+__all__ = ["GATE", "MODEL", "REFINED", "TILTED", "score"]
 
-MODEL, GATE, TILTED = "model", "model_gate", "model_tilted"
+MODEL, GATE, TILTED, REFINED = "model", "model_gate", "model_tilted", "model_refined"
 
 
 @dataclass
@@ -162,8 +164,8 @@ class _Scorer:
             self._present[name] += float(present_BK.sum())
             rate_K = self._background.present[name].clamp(1e-6, 1.0 - 1e-6)
             self._by_kmer[name].add(rate_K.expand_as(counts_BK), present_BK)
-        latent_BL, decoded = self._decode(rows.x)
-        for name, profile_BK in self._profiles(rows, decoded, genomes_B, counts_BK):
+        latent, decoded = self._decode(rows.x)
+        for name, profile_BK in self._profiles(rows, latent, decoded, genomes_B, counts_BK):
             if name == self._predictors.truth:
                 self._add_noise(rows, profile_BK)
             sums = self._sums.setdefault(name, _Sums())
@@ -174,7 +176,7 @@ class _Scorer:
         self._own_n.append(n_B.cpu().numpy())
         self._add_gate(decoded, rows)
         self._add_errors(decoded, rows.x)
-        return latent_BL.cpu().numpy()
+        return latent.mean.float().cpu().numpy()
 
     def halves(
         self, first: Composition, second: Composition, whole: Composition, genomes_B: Tensor
@@ -183,26 +185,44 @@ class _Scorer:
         if len(first.x) == 0:
             return
         for seen, scored in ((first, second), (second, first)):
-            _, decoded = self._decode(seen.x)
-            for name, profile_BK in self._profiles(seen, decoded, genomes_B, whole.counts[7]):
+            latent, decoded = self._decode(seen.x)
+            made = self._profiles(seen, latent, decoded, genomes_B, whole.counts[7])
+            for name, profile_BK in made:
                 nats = _nats(scored.counts[7], profile_BK)
                 self._sums[name].cross.append(nats)
             self._cross_n.append(scored.n.cpu().numpy())
 
-    def _decode(self, x_BF: Tensor) -> tuple[Tensor, Decoded]:
+    def _decode(self, x_BF: Tensor) -> tuple[Latent, Decoded]:
         home = next(self._model.parameters()).device
         latent = self._model.inference(x_BF.to(home))
-        decoded = self._model.generative(latent.mean)
-        return latent.mean.float(), _moved(decoded, self._device)
+        return latent, _moved(self._model.generative(latent.mean), self._device)
+
+    def _refined(self, seen: Composition, latent: Latent) -> Tensor:
+        """Look for a profile further than the encoder does, as `reconstruct` can."""
+
+        def decode(z_BL: Tensor) -> Tensor:
+            return self._model.generative(z_BL).value
+
+        home = latent.mean.device
+        profile_BK = decode(refined(decode, latent, seen.counts[7].to(home)))
+        profile_BK = profile_BK.to(self._device).double()
+        return tilted(profile_BK, seen.counts[4], prior=PRIOR_OF_SOURCE)
 
     def _profiles(
-        self, seen: Composition, decoded: Decoded, genomes_B: Tensor, whole_BK: Tensor
+        self,
+        seen: Composition,
+        latent: Latent,
+        decoded: Decoded,
+        genomes_B: Tensor,
+        whole_BK: Tensor,
     ) -> Iterator[tuple[str, Tensor]]:
         profile_BK = profile_of(decoded, self._layout.pseudocount)
         if not bool(torch.isfinite(profile_BK).all()):
             raise KvaeError(f"{self._path}: the model decodes numbers that are not finite")
         yield MODEL, profile_BK
         yield TILTED, tilted(profile_BK, seen.counts[4])
+        if decoded.space == "profile":
+            yield REFINED, self._refined(seen, latent)
         gate_BK = gate_profile(decoded)
         if gate_BK is not None:
             yield GATE, gate_BK

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from kvae.evaluation.outcome import LATENT, WithinGroups
 from kvae.evaluation.presence import THRESHOLDS
-from kvae.evaluation.reconstruction import GATE, MODEL, TILTED
+from kvae.evaluation.reconstruction import GATE, MODEL, REFINED, TILTED
 from kvae.evaluation.scores import Nats, Reconstruction
 from kvae.evaluation.usefulness import Usefulness
 
@@ -57,7 +57,7 @@ def _presence(scores: Reconstruction) -> Iterator[str]:
 
 
 def _nats(scores: Reconstruction) -> Iterator[str]:
-    informed = [name for name in (*_INFORMED, GATE, TILTED) if name in scores.profiles]
+    informed = [name for name in (*_INFORMED, GATE, TILTED, REFINED) if name in scores.profiles]
     own = {name: score.own for name, score in scores.profiles.items()}
     cross = {name: score.cross for name, score in scores.profiles.items()}
     model = cross[MODEL]

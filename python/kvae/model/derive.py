@@ -63,7 +63,9 @@ class DerivedGC(nn.Module):
         return frequency_BK @ self.weight
 
 
+# Kept for later models too, which may be trained: no tensors of inference mode.
 @cache
+@torch.inference_mode(False)
 def gc_of_kmers(k: int) -> Tensor:
     """GC fraction of each canonical k-mer, shape (k-mers, 1)."""
     # On the CPU even where a model is built on the meta device.
@@ -72,6 +74,7 @@ def gc_of_kmers(k: int) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def shares(long: int, short: int) -> Tensor:
     """Share of each canonical long k-mer that each short one has, (long, short) k-mers."""
     column = {kmer: i for i, kmer in enumerate(kmers(short))}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kvae.model.derive import shares
 
-__all__ = ["WORD", "tilted"]
+__all__ = ["PRIOR_OF_SOURCE", "WORD", "tilted"]
 
 # Letters of the short k-mers.
 WORD = 4
@@ -19,6 +19,9 @@ WORD = 4
 # Short k-mers of a row that the profile counts for: a few of each, so that those which the row
 # lacks remain possible.
 PRIOR = 512.0
+# The same where the profile is to be that of the sequence that the row is a piece of, in which
+# chance has made other k-mers frequent.
+PRIOR_OF_SOURCE = 16_384.0
 # Every step brings the shares nearer; more of them change no score.
 _STEPS = 20
 
