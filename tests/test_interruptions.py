@@ -116,9 +116,11 @@ def test_the_program_says_that_it_was_stopped(
 
     monkeypatch.setattr(cli, "speak_utf8", lambda: None)
     monkeypatch.setattr(cli, "_program_for", lambda _: run)
+    before = [signal.getsignal(each) for each in (*SIGNALS, signal.SIGALRM)]
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 128 + number
+    assert [signal.getsignal(each) for each in (*SIGNALS, signal.SIGALRM)] == before
     how = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
     assert capsys.readouterr().err == f"kvae: {how[number]}\n"
 

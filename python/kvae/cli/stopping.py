@@ -35,9 +35,10 @@ def stoppable() -> Iterator[None]:
         if not (stop.heard and isinstance(dropped.exc_value, _INTERRUPTIONS)):
             former(dropped)
 
+    handlers = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGALRM)}
     for number in _SIGNALS:
         # A program in the background of a script is not to hear Ctrl-C.
-        if signal.getsignal(number) != signal.SIG_IGN:
+        if handlers[number] != signal.SIG_IGN:
             signal.signal(number, stop.hear)
     sys.unraisablehook = hook
     try:
@@ -49,7 +50,12 @@ def stoppable() -> Iterator[None]:
         print(f"kvae: {how}", file=sys.stderr)
         sys.exit(128 + stop.heard)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if stop.heard:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for number, handler in handlers.items():
+            # Those that are not Python's are none, and stay.
+            if handler is not None:
+                signal.signal(number, handler)
         sys.unraisablehook = former
 
 
