@@ -5,7 +5,8 @@
 //! small and asked for by the standard library and other crates, which cannot be
 //! told no: then [`OneLineAndOut`], the allocator of the extension module, ends
 //! the process as an error does, in one line and without temporary files, where
-//! Rust's own would abort it.
+//! Rust's own would abort it. The few bytes that the standard library asks the system itself
+//! for when a thread is started are past every allocator: [`starting`] ends its abort alike.
 
 use std::cell::Cell;
 
@@ -14,6 +15,14 @@ use crate::platform::advise_large_pages;
 
 #[cfg(feature = "python")]
 pub(crate) use ending::{OneLineAndOut, forget_temporary, remember_temporary};
+#[cfg(all(feature = "python", unix))]
+pub(crate) use starts::starting;
+
+/// Starts a thread.
+#[cfg(not(all(feature = "python", unix)))]
+pub(crate) fn starting<T>(start: impl FnOnce() -> T) -> T {
+    start()
+}
 
 thread_local! {
     /// Whether this thread can be told that there is no more memory.
@@ -175,7 +184,7 @@ mod ending {
     }
 
     /// Ends the process as an error does, without any memory.
-    fn leave(bytes: usize) -> ! {
+    pub(super) fn leave(bytes: usize) -> ! {
         static IS_LEAVING: AtomicBool = AtomicBool::new(false);
         if IS_LEAVING.swap(true, Ordering::AcqRel) {
             // Another thread does all this.
@@ -202,6 +211,61 @@ mod ending {
         let length = line.len() - rest;
         let _ = io::stderr().write_all(&line[..length]);
         exit_at_once(1)
+    }
+}
+
+#[cfg(all(feature = "python", unix))]
+mod starts {
+    use std::cell::Cell;
+    use std::sync::{Mutex, PoisonError};
+
+    use super::ending::leave;
+    use crate::platform::OnAbort;
+
+    /// Bytes that the standard library asks for, of which there are no more.
+    const OF_A_THREAD: usize = 48;
+
+    thread_local! {
+        /// Whether this thread starts another one.
+        static IS_STARTING: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// How many threads start others, and what an abort did before the first one.
+    static STARTING: Mutex<(usize, Option<OnAbort>)> = Mutex::new((0, None));
+
+    /// Starts a thread; where there is no memory for it, the process ends as it does
+    /// elsewhere, after the standard library has said so in a line of its own.
+    pub(crate) fn starting<T>(start: impl FnOnce() -> T) -> T {
+        count(true);
+        IS_STARTING.set(true);
+        let started = start();
+        IS_STARTING.set(false);
+        count(false);
+        started
+    }
+
+    fn count(one_more: bool) {
+        let mut starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        if one_more {
+            if starting.0 == 0 {
+                starting.1 = Some(OnAbort::call(aborted));
+            }
+            starting.0 += 1;
+        } else {
+            starting.0 -= 1;
+            if starting.0 == 0
+                && let Some(former) = starting.1.take()
+            {
+                former.restore();
+            }
+        }
+    }
+
+    /// Ends the process for want of memory; another thread's abort goes on.
+    extern "C" fn aborted(_: libc::c_int) {
+        if IS_STARTING.get() {
+            leave(OF_A_THREAD);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::allocation::zeros;
+use crate::allocation::{starting, zeros};
 use crate::canonical::columns;
 use crate::count::{CountWriter, Counter};
 use crate::error::{Error, Result};
@@ -134,7 +134,7 @@ pub(crate) fn fill<Item: Sync, T: Send, Tools>(
     thread::scope(|scope| {
         for _ in 1..n_threads {
             // Those that are refused are missed by nothing but the clock.
-            let _ = thread::Builder::new().spawn_scoped(scope, work);
+            let _ = starting(|| thread::Builder::new().spawn_scoped(scope, work));
         }
         work();
     });

@@ -21,6 +21,7 @@ use arrow_array::types::UInt64Type;
 use arrow_schema::Schema;
 use serde_json::Value;
 
+use crate::allocation::starting;
 use crate::arrow::{FeatureWriter, Settings};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -83,7 +84,9 @@ pub fn merge(
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {
                 let to_write = Arc::clone(&to_write);
-                thread::Builder::new().spawn_scoped(scope, move || write_all(&to_write))
+                starting(|| {
+                    thread::Builder::new().spawn_scoped(scope, move || write_all(&to_write))
+                })
             })
             .collect::<io::Result<_>>()
             .map_err(Error::NoThread)?;
@@ -91,9 +94,8 @@ pub fn merge(
         let mut shares: Vec<_> = (0..readers)
             .map(|share| {
                 let (send, receive) = sync_channel(1);
-                thread::Builder::new()
-                    .spawn_scoped(scope, move || read_share(parts, share, readers, &send))
-                    .map(|_| receive)
+                let read = move || read_share(parts, share, readers, &send);
+                starting(|| thread::Builder::new().spawn_scoped(scope, read)).map(|_| receive)
             })
             .collect::<io::Result<_>>()
             .map_err(Error::NoThread)?;

@@ -10,6 +10,7 @@ use super::cut::Cutter;
 use super::group::GroupBuilder;
 use super::open_file::FileStep;
 use super::{Plan, Progress, Sink, Summary};
+use crate::allocation::starting;
 use crate::error::{Error, Result};
 use crate::input::discover::Source;
 use crate::input::stop::StopFlag;
@@ -39,7 +40,7 @@ pub(super) fn run(
             let builder = GroupBuilder::new(plan.content.clone(), plan.backend);
             let (stop, pool) = (stop.clone(), pool.clone());
             let worker = Worker { board: &board, sources, plan, builder, stop, pool };
-            let started = thread::Builder::new().spawn_scoped(scope, || worker.run());
+            let started = starting(|| thread::Builder::new().spawn_scoped(scope, || worker.run()));
             let Err(error) = started else {
                 n_workers += 1;
                 continue;
@@ -201,7 +202,7 @@ pub(super) fn find_bad(
     };
     thread::scope(|scope| {
         let n_threads = plan.threads.get().min(sources.len());
-        let start = |_| thread::Builder::new().spawn_scoped(scope, work);
+        let start = |_| starting(|| thread::Builder::new().spawn_scoped(scope, work));
         let mut threads = Vec::new();
         for started in (0..n_threads).map(start) {
             match started {

@@ -85,6 +85,30 @@ pub(crate) fn exit_at_once(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// What is done when the process aborts, to be put back.
+#[cfg(feature = "python")]
+pub(crate) struct OnAbort(libc::sigaction);
+
+#[cfg(feature = "python")]
+impl OnAbort {
+    /// Calls `handle` in the thread that aborts; the former way is returned.
+    pub(crate) fn call(handle: extern "C" fn(libc::c_int)) -> Self {
+        // SAFETY: all zeros are a valid action, without flags.
+        let (mut action, mut former): (libc::sigaction, libc::sigaction) =
+            unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        action.sa_sigaction = handle as *const () as libc::sighandler_t;
+        // SAFETY: both are actions, and the handler takes a signal's number, as it has to.
+        unsafe { libc::sigaction(libc::SIGABRT, &raw const action, &raw mut former) };
+        Self(former)
+    }
+
+    /// Puts the former way back.
+    pub(crate) fn restore(&self) {
+        // SAFETY: the action is one that was there.
+        unsafe { libc::sigaction(libc::SIGABRT, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// A pipe as [`wait_for_input`] takes it.
 #[cfg(test)]
 pub(crate) fn file_of(pipe: io::PipeReader) -> File {
