@@ -9,6 +9,7 @@
 //! for when a thread is started are past every allocator: [`starting`] ends its abort alike.
 
 use std::cell::Cell;
+use std::thread;
 
 use crate::error::{Error, Result};
 use crate::platform::advise_large_pages;
@@ -22,6 +23,16 @@ pub(crate) use starts::starting;
 #[cfg(not(all(feature = "python", unix)))]
 pub(crate) fn starting<T>(start: impl FnOnce() -> T) -> T {
     start()
+}
+
+/// A scope of threads, as that of the standard library.
+pub(crate) fn scope<'env, T>(
+    act: impl for<'scope> FnOnce(&'scope thread::Scope<'scope, 'env>) -> T,
+) -> T {
+    // A thread that is not Rust's is known to the standard library from here on, which takes
+    // as many bytes.
+    starting(thread::current);
+    thread::scope(act)
 }
 
 thread_local! {

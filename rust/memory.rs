@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::allocation::{starting, zeros};
+use crate::allocation::{scope as scope_of_threads, starting, zeros};
 use crate::canonical::columns;
 use crate::count::{CountWriter, Counter};
 use crate::error::{Error, Result};
@@ -131,7 +131,7 @@ pub(crate) fn fill<Item: Sync, T: Send, Tools>(
         }
     };
     let n_threads = threads.get().min(items.len().div_ceil(share));
-    thread::scope(|scope| {
+    scope_of_threads(|scope| {
         for _ in 1..n_threads {
             // Those that are refused are missed by nothing but the clock.
             let _ = starting(|| thread::Builder::new().spawn_scoped(scope, work));

@@ -21,7 +21,7 @@ use arrow_array::types::UInt64Type;
 use arrow_schema::Schema;
 use serde_json::Value;
 
-use crate::allocation::starting;
+use crate::allocation::{scope as scope_of_threads, starting};
 use crate::arrow::{FeatureWriter, Settings};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -79,7 +79,7 @@ pub fn merge(
     let (send, receive) = sync_channel::<Flush>(PIECES_AHEAD);
     let to_write = Arc::new(Mutex::new(receive));
     let readers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(READERS);
-    thread::scope(|scope| {
+    scope_of_threads(|scope| {
         // Once all writers have left, nothing can be sent to them.
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {

@@ -10,7 +10,7 @@ use super::cut::Cutter;
 use super::group::GroupBuilder;
 use super::open_file::FileStep;
 use super::{Plan, Progress, Sink, Summary};
-use crate::allocation::starting;
+use crate::allocation::{scope as scope_of_threads, starting};
 use crate::error::{Error, Result};
 use crate::input::discover::Source;
 use crate::input::stop::StopFlag;
@@ -34,7 +34,7 @@ pub(super) fn run(
     let stop = StopFlag::default();
     let pool = TextPool::default();
     let board = Board::new(skipped, plan.threads.get(), cutter, sink);
-    thread::scope(|scope| {
+    scope_of_threads(|scope| {
         let mut n_workers = 0;
         for _ in 0..plan.threads.get() {
             let builder = GroupBuilder::new(plan.content.clone(), plan.backend);
@@ -200,7 +200,7 @@ pub(super) fn find_bad(
             }
         }
     };
-    thread::scope(|scope| {
+    scope_of_threads(|scope| {
         let n_threads = plan.threads.get().min(sources.len());
         let start = |_| starting(|| thread::Builder::new().spawn_scoped(scope, work));
         let mut threads = Vec::new();
