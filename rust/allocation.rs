@@ -26,7 +26,7 @@ pub(crate) fn starting<T>(start: impl FnOnce() -> T) -> T {
 }
 
 /// A scope of threads, as that of the standard library.
-pub(crate) fn scope<'env, T>(
+pub(crate) fn scope_of_threads<'env, T>(
     act: impl for<'scope> FnOnce(&'scope thread::Scope<'scope, 'env>) -> T,
 ) -> T {
     // A thread that is not Rust's is known to the standard library from here on, which takes

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::allocation::{scope as scope_of_threads, starting, zeros};
+use crate::allocation::{scope_of_threads, starting, zeros};
 use crate::canonical::columns;
 use crate::count::{CountWriter, Counter};
 use crate::error::{Error, Result};

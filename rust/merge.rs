@@ -21,7 +21,7 @@ use arrow_array::types::UInt64Type;
 use arrow_schema::Schema;
 use serde_json::Value;
 
-use crate::allocation::{scope as scope_of_threads, starting};
+use crate::allocation::{scope_of_threads, starting};
 use crate::arrow::{FeatureWriter, Settings};
 use crate::error::{Error, Result};
 use crate::layout::Layout;

@@ -273,6 +273,34 @@ def test_only_profiles_are_tilted(store: MemoryStore) -> None:
         model.reconstruct(store.data, tilt=True, threads=1)
 
 
+def test_a_refined_reconstruction_is_nearer_to_the_rows(
+    pretrained: KmerVAE, rows: NDArray[np.float32]
+) -> None:
+    before = {name: value.clone() for name, value in pretrained.state_dict().items()}
+    plain = pretrained.reconstruct(rows, threads=1)
+    found = pretrained.reconstruct(rows, refine=True, threads=1)
+    again = pretrained.reconstruct(rows, refine=True, batch_size=3, threads=1)
+    both = pretrained.reconstruct(rows, refine=True, tilt=True, threads=1)
+    np.testing.assert_allclose(found.value.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(found.value, again.value, rtol=1e-3)
+    assert all(torch.equal(before[name], now) for name, now in pretrained.state_dict().items())
+    assert all(parameter.grad is None for parameter in pretrained.parameters())
+    row = (np.exp(rows[:, 1:8193]) - 1e-6).clip(0)
+
+    def nats(value: NDArray[np.float32]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = -(row * np.log(value)).sum(axis=1)
+        return found
+
+    assert (nats(found.value) < nats(plain.value)).all()
+    assert (nats(both.value) < nats(found.value)).all()
+
+
+def test_only_profiles_are_refined(store: MemoryStore) -> None:
+    model = KmerVAE(small_model(), store.layout).eval()
+    with pytest.raises(KvaeError, match=r"refine .*the model has to decode profiles"):
+        model.reconstruct(store.data, refine=True, threads=1)
+
+
 def test_the_pretrained_model_tells_what_is_there(
     pretrained: KmerVAE, rows: NDArray[np.float32]
 ) -> None:

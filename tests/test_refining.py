@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-import kvae
-from kvae.errors import KvaeError
-from kvae.model import KmerVAE
 from kvae.model.derive import gc_of_kmers, shares
 from kvae.model.posterior import Latent
 from kvae.model.refining import refined
-from small import MemoryStore, small_model
-
-
-@pytest.fixture(scope="module")
-def pretrained() -> KmerVAE:
-    return KmerVAE.from_pretrained()
-
-
-@pytest.fixture(scope="module")
-def rows(feature_file: Path) -> NDArray[np.float32]:
-    return kvae.FeatureStore(feature_file).rows(np.arange(0, 71, 5))
 
 
 def decoder(seed: int) -> Tensor:
@@ -100,36 +82,9 @@ def test_without_counts_nothing_moves() -> None:
     assert torch.equal(found, latent.mean)
 
 
-def test_a_refined_reconstruction_is_nearer_to_the_rows(
-    pretrained: KmerVAE, rows: NDArray[np.float32]
-) -> None:
-    before = {name: value.clone() for name, value in pretrained.state_dict().items()}
-    plain = pretrained.reconstruct(rows, threads=1)
-    found = pretrained.reconstruct(rows, refine=True, threads=1)
-    again = pretrained.reconstruct(rows, refine=True, batch_size=3, threads=1)
-    both = pretrained.reconstruct(rows, refine=True, tilt=True, threads=1)
-    np.testing.assert_allclose(found.value.sum(axis=1), 1.0, atol=1e-5)
-    np.testing.assert_allclose(found.value, again.value, rtol=1e-3)
-    assert all(torch.equal(before[name], now) for name, now in pretrained.state_dict().items())
-    assert all(parameter.grad is None for parameter in pretrained.parameters())
-    row = (np.exp(rows[:, 1:8193]) - 1e-6).clip(0)
-
-    def nats(value: NDArray[np.float32]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = -(row * np.log(value)).sum(axis=1)
-        return found
-
-    assert (nats(found.value) < nats(plain.value)).all()
-    assert (nats(both.value) < nats(found.value)).all()
-
-
-def test_only_profiles_are_refined(store: MemoryStore) -> None:
-    model = KmerVAE(small_model(), store.layout).eval()
-    with pytest.raises(KvaeError, match=r"refine .*the model has to decode profiles"):
-        model.reconstruct(store.data, refine=True, threads=1)
-
-
 def test_models_can_be_trained_after_others_were_made_in_inference_mode() -> None:
     shares.cache_clear()
+    gc_of_kmers.cache_clear()
     with torch.inference_mode():
         assert not shares(5, 4).is_inference()
         assert not gc_of_kmers(5).is_inference()

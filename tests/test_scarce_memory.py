@@ -27,7 +27,7 @@ from sequences import PROJECT
 from thorough import LONG, rather
 
 TESTS = Path(__file__).parent
-# What it tells before it aborts, of which the extension makes its own end.
+# What Rust's tells before it aborts, of which the extension makes its own end.
 STANDARD_LIBRARY = r"^\s*memory allocation of \d\d bytes failed\n(note: run with .*\n)?"
 # Everything, and what is large: text, rows, pieces of the output.
 SIZES = {"any": 0, "large": 1 << 16}

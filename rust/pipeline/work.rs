@@ -10,7 +10,7 @@ use super::cut::Cutter;
 use super::group::GroupBuilder;
 use super::open_file::FileStep;
 use super::{Plan, Progress, Sink, Summary};
-use crate::allocation::{scope as scope_of_threads, starting};
+use crate::allocation::{scope_of_threads, starting};
 use crate::error::{Error, Result};
 use crate::input::discover::Source;
 use crate::input::stop::StopFlag;
