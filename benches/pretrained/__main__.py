@@ -27,10 +27,10 @@ from kvae.config import read_setting
 from kvae.epoch_progress import EpochRecord, TrainProgress
 from kvae.model import KmerVAE
 
-# Whatever differs from the preset. Pieces are at most 20 kb long, their halves at
-# most 10 kb; classes are known, so a contrast may be sharp.
+# Whatever differs from the preset. Pieces are at most 40 kb long, their halves at
+# most 20 kb; classes are known, so a contrast may be sharp.
 SETTINGS = {
-    "sequences.window": 10_000,
+    "sequences.window": 20_000,
     "sequences.min_length": 3_000,
     "sequences.resample": True,
     "training.positives": "species",

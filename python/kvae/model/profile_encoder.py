@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 # Share of the mean variance that is added to every direction before whitening: a
 # direction in which a class hardly varies in the sample is not one without noise.
 _RIDGE = 1e-4
+# Directions are scaled by the variance between classes to this power: those in which
+# classes differ most, such as GC, would outweigh those that tell related ones apart.
+# Where it is less than the variance within classes, which is 1, there is nothing to raise.
+_EVENING = -0.25
 # The network starts as a small correction of the linear map.
 _CORRECTION = 0.3
 
@@ -123,7 +127,8 @@ class ProfileEncoder(nn.Module):
         """Learn principal components, whitening and the discriminant map from rows.
 
         The map is that of linear discriminant analysis: the directions in which
-        classes differ most, in units of the scatter within them.
+        classes differ most, in units of the scatter within them, but those in which
+        they differ very much scaled down, see `_evened`.
 
         Parameters
         ----------
@@ -150,14 +155,26 @@ class ProfileEncoder(nn.Module):
         )
         whitening_II = (vectors_II / values_I.sqrt()) @ vectors_II.T
         between_GI = (means_GI - mean_I) @ whitening_II
-        _, directions_II = torch.linalg.eigh(between_GI.T @ between_GI / len(between_GI))
+        between_I, directions_II = torch.linalg.eigh(between_GI.T @ between_GI / len(between_GI))
         self.mean_input.copy_(mean_I)
         self.whitening.copy_(whitening_II)
         n_latent = min(self.discriminant.out_features, len(directions_II))
         # Ascending; the last ones separate most.
         best_LI = directions_II.flip(1)[:, :n_latent].T
+        scale_L = _evened(between_I.flip(0)[:n_latent])
         self.discriminant.weight.zero_()
-        self.discriminant.weight[:n_latent] = best_LI.float()
+        self.discriminant.weight[:n_latent] = (scale_L[:, None] * best_LI).float()
+
+
+def _evened(between_L: Tensor) -> Tensor:
+    """Scale of each direction, of which the variance between classes is given.
+
+    The variance within classes is 1 in all of them. The variance of all rows is, summed
+    over the directions, what it would be with scales of 1.
+    """
+    scale_L = between_L.clamp(min=1.0) ** _EVENING
+    total_L = between_L + 1.0
+    return scale_L * (total_L.sum() / (scale_L.square() * total_L).sum()).sqrt()
 
 
 def _scatter(x_NI: Tensor, classes_N: Tensor) -> tuple[Tensor, Tensor]:
