@@ -156,7 +156,10 @@ mod tests {
         let sizes = (1..4usize, prop_oneof![1..40usize, Just(512), 500..1_100usize]);
         sizes.prop_flat_map(|(n_rows, n_columns)| {
             let n = n_rows * n_columns;
-            let x = prop_oneof![Just(PSEUDOCOUNT as f32), 1e-6f32..2e-3].prop_map(f32::ln);
+            // Not a range of floats: proptest's sampler of those whose ends are far apart in
+            // size fails an assertion of its own, once in a great many.
+            let frequency = (1..2_000).prop_map(|n| n as f32 * 1e-6);
+            let x = prop_oneof![Just(PSEUDOCOUNT as f32), frequency].prop_map(f32::ln);
             let said = || prop_oneof![-150.0f32..150.0, -8.0f32..8.0, -0.01f32..0.01];
             (vec(x, n), vec(said(), n), vec(said(), n)).prop_map(move |(x, value, gate)| Case {
                 x,
