@@ -297,7 +297,9 @@ mod tests {
     /// Whether sums are the same but for rounding; hits may be of cells at a cut.
     fn assert_same(found: &Sums, wanted: &Sums, n: usize) {
         // A cell that is said right with certainty has the rounding of the 1 it is near.
-        assert!((found.bce - wanted.bce).abs() <= 2e-5 * wanted.bce + 1e-7 * n as f64);
+        let rounding = 2e-5 * wanted.bce + 1e-7 * n as f64;
+        let error = (found.bce - wanted.bce).abs();
+        assert!(error <= rounding, "{:?} is not {:?}", found.bce, wanted.bce);
         let pairs = [
             (found.value_error, wanted.value_error),
             (found.value_error_present, wanted.value_error_present),
@@ -388,8 +390,8 @@ mod tests {
                 let cells = row * n_columns..(row + 1) * n_columns;
                 let (x, value, gate) =
                     (&case.x[cells.clone()], &case.value[cells.clone()], &case.gate[cells]);
-                // Where all weights of a row vanish in single precision, it has no profile; near that,
-                // what is left of exponentials at their least is not negligible.
+                // Where all weights of a row vanish in single precision, it has no profile;
+                // near that, what is left of exponentials at their least is not negligible.
                 prop_assume!(weights(value, gate).iter().sum::<f64>() > 1e-10);
                 let (sums, gradient, sizes, profile) =
                     profile_of(x, value, gate, f64::from(windows), &criterion);

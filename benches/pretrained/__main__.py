@@ -5,8 +5,8 @@
 makes ``train``, ``seen`` and ``unseen`` of the shared genomes, trains the preset
 ``kvae`` on the first with species as positives, and examines it on the others: pieces
 of the same genomes that were kept from training, and pieces of species of which none
-was. Every vector of `kvae.evaluate` stands beside it. Two cores take about half an
-hour, most of it for the training; with ``--test 2`` another fifth of the species is the
+was. Every vector of `kvae.evaluate` stands beside it. One core takes about twenty
+minutes, half of it for the training; with ``--test 2`` another fifth of the species is the
 one that is not seen.
 """
 

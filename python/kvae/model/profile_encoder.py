@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # Share of the mean variance that is added to every direction before whitening: a
 # direction in which a class hardly varies in the sample is not one without noise.
 _RIDGE = 1e-4
-# Directions are scaled by the variance between classes to this power: those in which
-# classes differ most, such as GC, would outweigh those that tell related ones apart.
+# Directions are scaled by the variance between classes to this power: the few in which
+# classes differ most would outweigh those that tell related ones apart.
 # Where it is less than the variance within classes, which is 1, there is nothing to raise.
 _EVENING = -0.25
 # The network starts as a small correction of the linear map.
