@@ -17,8 +17,8 @@ import pytest
 import in_process
 import kvae
 from feature_tables import matrix, table
-from kvae import FeatureStore, KvaeError
-from sequences import write
+from kvae import FeatureStore, KvaeError, _core
+from sequences import fasta, random_sequence, write
 
 CHUNK = 1 << 17
 MAGIC = b"KVAESUMS"
@@ -176,14 +176,54 @@ def test_other_tools_do_not_see_the_checksums(stored: Path, small_file: Path) ->
     )
 
 
-def test_the_checksums_are_those_that_are_documented(stored: Path) -> None:
+def sealed(body: bytes, footer: bytes) -> bytes:
+    """A file of these parts, with the checksums that belong to them."""
     xxhash = pytest.importorskip("xxhash")
+    chunks = [body[i : i + CHUNK] for i in range(0, len(body), CHUNK)]
+    sums = [xxhash.xxh3_64_intdigest(part) for part in [*chunks, footer]]
+    return body + MAGIC + struct.pack(f"<{len(sums)}QQ", *sums, len(body)) + MAGIC + footer
+
+
+def test_the_checksums_are_those_that_are_documented(stored: Path) -> None:
     content = stored.read_bytes()
     end, footer = trailer(content)
-    chunks = [content[i : min(i + CHUNK, end)] for i in range(0, end, CHUNK)]
-    sums = [xxhash.xxh3_64_intdigest(part) for part in [*chunks, content[footer:]]]
-    expected = MAGIC + struct.pack(f"<{len(sums)}QQ", *sums, end) + MAGIC
-    assert content[end:footer] == expected
+    assert content == sealed(content[:end], content[footer:])
+
+
+def test_a_forged_file_whose_checksums_are_right_is_merged_or_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Sizes and places that are not those of the rows, in the messages and the footer."""
+    text = fasta([(f"r{i}", random_sequence(400, seed=i)) for i in range(70)])
+    path = write(tmp_path / "a.fa", text)
+    kvae.featurize(path, tmp_path / "whole.arrow", k=[3, 4], window=300, min_length=0)
+    content = (tmp_path / "whole.arrow").read_bytes()
+    end, footer = trailer(content)
+    rng = random.Random(0)
+    refusals = []
+    for _ in range(700):
+        parts = [bytearray(content[:end]), bytearray(content[footer:])]
+        part = rng.choice(parts)
+        at = rng.randrange(min(len(part) - 10, 6_000)) & ~3
+        part[at : at + 4] = struct.pack("<i", rng.choice([-1, 0, 1, 8, 64, 2**31 - 1, -(2**31)]))
+        forged = write(tmp_path / "forged.arrow", sealed(*map(bytes, parts)))
+        out = os.fspath(tmp_path / "merged.arrow")
+        try:
+            _core.merge([(os.fspath(forged), 0)], ["a.fa"], out, out, None)
+        except KvaeError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 100
+    assert all(os.fspath(forged) in line and "\n" not in line for line in refusals)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_two_columns_of_one_name_are_refused(stored: Path, tmp_path: Path) -> None:
+    rows = table(stored)
+    for name in ("gc", "id"):
+        double = rows.append_column(rows.schema.field(name), rows[name])
+        with pa.ipc.new_file(os.fspath(tmp_path / "feats.arrow"), double.schema) as writer:
+            writer.write_table(double)
+        assert "several columns of one name" in refusal(tmp_path / "feats.arrow")
 
 
 @pytest.mark.parametrize(

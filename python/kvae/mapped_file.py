@@ -123,6 +123,8 @@ class MappedFile:
             # What Arrow raises for damaged metadata is not one family.
             detail = str(error).splitlines()[0] if str(error) else "unreadable"
             raise self._error(f"is not a whole Arrow file ({detail}): featurize again") from error
+        if len(set(self.names)) < len(self.names):
+            raise self._error("has several columns of one name: featurize again")
         self.layout = self._read_layout()
         self.stored = self._open_rows()
 

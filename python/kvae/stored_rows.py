@@ -66,7 +66,7 @@ def sequences(batch: Any, positions: Positions) -> list[bytes]:
 
 def binary_offsets(column: Any) -> NDArray[np.int64]:
     """Where each value of a column of large binaries begins, and the last one ends."""
-    return np.frombuffer(column.buffers()[1], dtype=np.int64)[: len(column) + 1]
+    return np.frombuffer(column.buffers()[1], dtype=np.int64, count=len(column) + 1)
 
 
 def _bytes(column: Any) -> NDArray[np.uint8]:

@@ -1,5 +1,7 @@
 //! Record batches of feature files, read ahead by several threads.
 
+mod messages;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
@@ -18,6 +20,7 @@ use crate::allocation::zeros;
 use crate::checksums::Checksums;
 use crate::error::{Error, Result};
 use crate::platform::read_exact_at;
+use messages::check_message;
 
 /// Bytes of batches that are read at a time, unless one is larger.
 const RUN: u64 = 1 << 24;
@@ -126,6 +129,7 @@ impl Input {
         for block in footer.dictionaries().iter().flatten() {
             let mut memory = Memory::default();
             let (bytes, _) = input.read_bytes(bytes_of(block), &mut memory)?;
+            check_message(&input.schema, block, &bytes).map_err(not_whole)?;
             input.decoder.read_dictionary(block, &bytes).map_err(not_whole)?;
         }
         Ok(input)
@@ -158,15 +162,16 @@ impl Input {
         let start = bytes_of(first).start;
         let (bytes, whole) = self.read_bytes(start..bytes_of(last).end, memory)?;
         let batches = blocks.iter().map(|block| {
+            let wrong = |error| read_error(&self.path, error);
             let at = bytes_of(block);
+            if at.start < start || at.end - start > bytes.len() as u64 {
+                return Err(wrong(ArrowError::ParseError("batches in another order".into())));
+            }
             let length = (at.end - at.start) as usize;
             let bytes = bytes.slice_with_length((at.start - start) as usize, length);
-            let batch = self.decoder.read_record_batch(block, &bytes);
-            let batch = batch.map_err(|error| read_error(&self.path, error))?;
-            batch.ok_or_else(|| {
-                let error = ArrowError::ParseError("an empty message".into());
-                read_error(&self.path, error)
-            })
+            check_message(&self.schema, block, &bytes).map_err(wrong)?;
+            let batch = self.decoder.read_record_batch(block, &bytes).map_err(wrong)?;
+            batch.ok_or_else(|| wrong(ArrowError::ParseError("an empty message".into())))
         });
         let batches = batches.collect();
         memory.0.push_back(whole);
