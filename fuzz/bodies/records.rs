@@ -100,7 +100,7 @@ fn naive(text: &[u8]) -> Outcome {
     }
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let lines = lines(text);
-    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
+    let first = text.iter().find(|byte| !b" \t\r\n".contains(byte));
     match first {
         None => Outcome::Records(Vec::new()),
         Some(b'>') => fasta(&lines),
@@ -189,20 +189,26 @@ fn fastq(lines: &[Line]) -> Outcome {
             Some(0)
         } else if !plus.text.starts_with(b"+") {
             Some(2)
-        } else if quality.text.len() != sequence.text.len() {
-            Some(3)
         } else {
             None
         };
-        let letters = letters(&sequence.text);
-        match (mistake, letters) {
-            (None, Some(letters)) => records.push((id(&header.text), letters)),
-            (mistake, _) => {
-                let line = (at + 1 + mistake.unwrap_or(1)) as u64;
-                return Outcome::Mistake { line, before: records };
+        let wrong = match (mistake, letters(&sequence.text)) {
+            (None, Some(letters)) if has_quality(&quality.text, letters.len()) => {
+                records.push((id(&header.text), letters));
+                at += 4;
+                continue;
             }
-        }
-        at += 4;
+            (None, Some(_)) => 3,
+            (None, None) => 1,
+            (Some(line), _) => line,
+        };
+        return Outcome::Mistake { line: (at + 1 + wrong) as u64, before: records };
     }
     Outcome::Records(records)
+}
+
+/// A character for each letter, with blanks among them or without.
+fn has_quality(line: &[u8], letters: usize) -> bool {
+    let blanks = line.iter().filter(|byte| b" \t".contains(byte)).count();
+    letters == line.len() || letters == line.len() - blanks
 }

@@ -74,7 +74,7 @@ impl Divisible {
         if head[1..].starts_with(b"\xef\xbb\xbf") {
             head.drain(1..4);
         }
-        let first = head.iter().position(|byte| !byte.is_ascii_whitespace())?;
+        let first = head.iter().position(|byte| !b" \t\r\n".contains(byte))?;
         let kind = match head[first] {
             b'>' => Kind::Fasta,
             // A record that goes on and on may be one.

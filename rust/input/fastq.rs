@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::records::{Header, Mistake, Parsed, Piece, can_stand_in_line, keep_letters};
 use super::text_buffer::TextBuffer;
@@ -50,13 +50,17 @@ fn lines(text: &[u8], mut at: usize) -> Option<Lines> {
     Some(Lines { header, letters, separator, quality, blank, ends: a + b + c + d, next })
 }
 
-/// The length of the whole records at the beginning of `text`.
+/// The length of the whole records at the beginning of `text`, and of the blank lines
+/// behind each.
 pub(super) fn whole_records(text: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(record) = lines(text, at).filter(|record| record.ends == 4) {
-        at = record.next;
+    loop {
+        match lines(text, at) {
+            Some(record) if record.ends == 4 => at = record.next,
+            Some(record) => return record.header.start,
+            None => return memrchr(b'\n', &text[at..]).map_or(at, |end| at + end + 1),
+        }
     }
-    at
 }
 
 /// Parses whole FASTQ records whose line ends are all `\n`.
@@ -67,7 +71,11 @@ pub(super) fn parse(mut text: TextBuffer, backend: Backend) -> Parsed {
     while let Some(record) = lines(&text, at) {
         parsed.lines += record.blank;
         let header = Header::parse(text[record.header.clone()].split_at(1).1);
-        match check(&text, &record).and_then(|()| append(&mut text, &record, kept, backend)) {
+        let letters = check(&text, &record).and_then(|()| {
+            let letters = append(&mut text, &record, kept, backend)?;
+            check_quality(&text[record.quality.clone()], letters).map(|()| letters)
+        });
+        match letters {
             Ok(letters) => {
                 let piece = Piece { header: Some(header), letters: kept..kept + letters };
                 parsed.pieces.push(piece);
@@ -81,6 +89,7 @@ pub(super) fn parse(mut text: TextBuffer, backend: Backend) -> Parsed {
         parsed.lines += record.ends;
         at = record.next;
     }
+    parsed.lines += memchr_iter(b'\n', &text[at..]).count() as u64;
     text.truncate(kept);
     parsed.letters = text;
     parsed
@@ -118,11 +127,22 @@ fn is_record(text: &[u8], record: &Lines) -> bool {
     };
     let letters = of(&record.letters);
     text[record.separator.clone()].first() == Some(&b'+')
-        && of(&record.quality).len() == letters.len()
+        && has_quality(of(&record.quality), without_blanks(letters))
         && letters.iter().all(|&byte| can_stand_in_line(byte))
 }
 
-/// Whether the four lines are a record; else which of them is wrong, and how.
+/// Whether a line of quality has a character for each letter. Blanks in it may be such or
+/// stand there as they may in a line of letters.
+fn has_quality(quality: &[u8], letters: usize) -> bool {
+    quality.len() == letters || without_blanks(quality) == letters
+}
+
+fn without_blanks(line: &[u8]) -> usize {
+    line.iter().filter(|byte| !b" \t".contains(byte)).count()
+}
+
+/// Whether the first three of the lines can be those of a record; else which of them is
+/// wrong, and how.
 fn check(text: &[u8], record: &Lines) -> std::result::Result<(), (u64, String)> {
     if text[record.header.start] != b'@' {
         return Err((0, "a FASTQ record must begin with '@'".into()));
@@ -136,17 +156,15 @@ fn check(text: &[u8], record: &Lines) -> std::result::Result<(), (u64, String)> 
                        lines each";
         return Err((2, message.into()));
     }
-    if record.quality.len() != record.letters.len() {
-        return Err((
-            3,
-            format!(
-                "the quality has {} characters and the sequence {}",
-                record.quality.len(),
-                record.letters.len()
-            ),
-        ));
-    }
     Ok(())
+}
+
+fn check_quality(quality: &[u8], letters: usize) -> std::result::Result<(), (u64, String)> {
+    if has_quality(quality, letters) {
+        return Ok(());
+    }
+    let count = without_blanks(quality);
+    Err((3, format!("the quality has {count} characters and the sequence {letters}")))
 }
 
 fn append(
@@ -197,8 +215,23 @@ mod tests {
         let parsed = parse(text.to_vec().into(), Backend::Scalar);
         let expected = ["a", "b"].map(|id| (id.to_string(), "AC".to_string()));
         assert_eq!(ids_and_letters(&parsed), expected);
-        assert_eq!((parsed.mistake, parsed.lines), (None, 11));
-        assert_eq!(whole_records(text), 29);
+        assert_eq!((parsed.mistake, parsed.lines), (None, 12));
+        assert_eq!(whole_records(text), 30);
+    }
+
+    #[test]
+    fn blanks_in_a_line_of_letters_have_no_quality() {
+        for text in ["@a\nAC \tG \n+\n!!!\n", "@a\nACG\t\n+\n!!!\t\n", "@a\nACG\n+\n! !\n"] {
+            let parsed = parse(text.as_bytes().to_vec().into(), Backend::Scalar);
+            assert_eq!(ids_and_letters(&parsed), [("a".to_string(), "ACG".to_string())]);
+            assert_eq!(parsed.mistake, None);
+            let within = ["x\n", text].concat();
+            assert_eq!(find_record(within.as_bytes(), false), Some(2));
+        }
+        let parsed = parse(b"@a\nAC \n+\n!!!\n".to_vec().into(), Backend::Scalar);
+        let mistake = parsed.mistake.unwrap();
+        assert_eq!(mistake.line, 3);
+        assert!(mistake.message.contains("has 3 characters and the sequence 2"));
     }
 
     #[test]

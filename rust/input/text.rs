@@ -18,6 +18,9 @@ use crate::simd::Backend;
 /// Text in a chunk, unless a single header or FASTQ record is longer.
 const CHUNK: usize = if cfg!(fuzzing) { 1 << 8 } else { 1 << 20 };
 
+/// What may stand before the first record, once line ends are all `\n`.
+const BLANKS: &[u8] = b" \t\n";
+
 /// The longest header line, or FASTQ record, that is believed to be one.
 const LONGEST: usize = 1 << 30;
 
@@ -27,6 +30,14 @@ enum Kind {
     Fastq,
 }
 
+/// What is known of a file by the text so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Unseen,
+    Blank,
+    Records(Kind),
+}
+
 /// Text that can be parsed by itself.
 #[derive(Debug)]
 pub struct Chunk {
@@ -34,15 +45,22 @@ pub struct Chunk {
     kind: Kind,
     /// The chunk begins within a line of letters.
     within_line: bool,
+    /// Blank lines before the text, which were left out of it.
+    blank_lines: u64,
 }
 
 impl Chunk {
-    /// Its records.
+    /// Its records; lines are counted from the blank ones before it on.
     pub fn parse(self, backend: Backend) -> Parsed {
-        match self.kind {
+        let mut parsed = match self.kind {
             Kind::Fasta => fasta::parse(self.text, self.within_line, backend),
             Kind::Fastq => fastq::parse(self.text, backend),
+        };
+        parsed.lines += self.blank_lines;
+        if let Some(mistake) = &mut parsed.mistake {
+            mistake.line += self.blank_lines;
         }
+        parsed
     }
 }
 
@@ -54,13 +72,12 @@ pub(crate) fn count(source: &Source) -> Result<(u64, u64)> {
     let mut reader = TextReader::open(source, &StopFlag::default(), &TextPool::default())?;
     let (mut lines, mut records) = (0, 0);
     while let Some(chunk) = reader.next_chunk()? {
-        lines += memchr_iter(b'\n', &chunk.text).count() as u64;
+        lines += chunk.blank_lines + memchr_iter(b'\n', &chunk.text).count() as u64;
         let parsed = chunk.parse(Backend::active()?);
         records += parsed.pieces.iter().filter(|piece| piece.header.is_some()).count() as u64;
     }
     // A file of blanks only has no chunk.
-    lines += memchr_iter(b'\n', &reader.rest).count() as u64;
-    Ok((lines, records))
+    Ok((lines + reader.blank_lines, records))
 }
 
 /// What the next step through a file brought.
@@ -84,8 +101,9 @@ pub enum Piece {
 pub struct TextReader {
     path: PathBuf,
     decoder: Decoder,
-    /// Known once there is a character that is not a blank.
-    kind: Option<Kind>,
+    content: Content,
+    /// Blank lines before the next chunk, which are not in `rest` any more.
+    blank_lines: u64,
     /// Text that belongs to the next chunk.
     rest: TextBuffer,
     pool: TextPool,
@@ -110,7 +128,8 @@ impl TextReader {
         Self {
             path,
             decoder,
-            kind: None,
+            content: Content::Unseen,
+            blank_lines: 0,
             rest: pool.take(),
             pool,
             within_line: false,
@@ -131,7 +150,7 @@ impl TextReader {
 
     /// Whether the file held nothing but blanks, once all of it was read.
     pub fn was_empty(&self) -> bool {
-        self.kind.is_none()
+        !matches!(self.content, Content::Records(_))
     }
 
     /// Whether the next piece may be blocks. The text of all blocks handed out
@@ -148,7 +167,7 @@ impl TextReader {
         if !self.is_blocked() {
             return Ok(self.next_chunk()?.map_or(Piece::End, Piece::Chunk));
         }
-        if self.rest.is_empty() && self.kind.is_none() {
+        if self.rest.is_empty() && self.content == Content::Unseen {
             // The content was judged by the text of the first members.
             self.finish_member()?;
         }
@@ -209,7 +228,8 @@ impl TextReader {
         text.truncate(length);
         let within_line = self.within_line;
         self.within_line = kind == Kind::Fasta && text.last() != Some(&b'\n');
-        Ok(Some(Chunk { text, kind, within_line }))
+        let blank_lines = std::mem::take(&mut self.blank_lines);
+        Ok(Some(Chunk { text, kind, within_line, blank_lines }))
     }
 
     fn endless(&self) -> Error {
@@ -277,18 +297,32 @@ impl TextReader {
     /// The same, by the text that was read so far.
     fn kind_so_far(&mut self) -> Result<Option<Kind>> {
         const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-        if self.kind.is_none() {
-            if self.rest.starts_with(BYTE_ORDER_MARK) {
-                self.rest.remove_front(BYTE_ORDER_MARK.len());
-            }
-            self.kind = match self.rest.iter().find(|byte| !byte.is_ascii_whitespace()) {
-                Some(b'>') => Some(Kind::Fasta),
-                Some(b'@') => Some(Kind::Fastq),
-                Some(&other) => return Err(Error::input(&self.path, neither(other))),
-                None => None,
-            };
+        if let Content::Records(kind) = self.content {
+            return Ok(Some(kind));
         }
-        Ok(self.kind)
+        if self.content == Content::Unseen && self.rest.starts_with(BYTE_ORDER_MARK) {
+            self.rest.remove_front(BYTE_ORDER_MARK.len());
+        }
+        self.drop_blanks();
+        let kind = match self.rest.iter().find(|&byte| !BLANKS.contains(byte)) {
+            Some(b'>') => Some(Kind::Fasta),
+            Some(b'@') => Some(Kind::Fastq),
+            Some(&other) => return Err(Error::input(&self.path, neither(other))),
+            None => None,
+        };
+        self.content = kind.map_or(Content::Blank, Content::Records);
+        Ok(kind)
+    }
+
+    /// Leaves out the blank lines that the file begins with: there may be more of them than
+    /// fit into memory.
+    fn drop_blanks(&mut self) {
+        let blanks = self.rest.iter().position(|byte| !BLANKS.contains(byte));
+        let blanks = blanks.unwrap_or(self.rest.len());
+        let whole_lines = memrchr(b'\n', &self.rest[..blanks]).map_or(0, |end| end + 1);
+        self.blank_lines += memchr_iter(b'\n', &self.rest[..whole_lines]).count() as u64;
+        // Of the blanks before something else in its line, one says as much as all.
+        self.rest.remove_front(whole_lines.max(blanks.saturating_sub(1)));
     }
 
     /// How much of the text can be parsed by itself; nothing if more must be
@@ -427,6 +461,7 @@ mod tests {
                 Piece::Nothing => {}
                 Piece::End => return chunks,
             }
+            assert!(reader.rest.len() <= 3 * CHUNK);
         }
     }
 
@@ -466,6 +501,41 @@ mod tests {
             assert!(reader.next_chunk().unwrap().is_none());
             assert!(reader.was_empty());
         }
+        let error = reader(b"\n\x0c>a\nA\n", 100).next_chunk().unwrap_err().to_string();
+        assert!(error.contains("begins with '\\u{c}'"), "{error}");
+        assert!(reader(b"\n\xef\xbb\xbf>a\nA\n", 100).next_chunk().is_err());
+    }
+
+    #[test]
+    fn blanks_take_no_memory_and_their_lines_count() {
+        let blanks = [" \n".repeat(2 * CHUNK), "\n".repeat(3), " ".repeat(3 * CHUNK)].concat();
+        let n_lines = 2 * CHUNK as u64 + 3;
+        for (records, mistake) in
+            [("\n>a\nACGT\nAE\n", 3), ("\n@a\nAC\n+\n!!\n@b\nAE\n+\n!!\n", 6), (">a\nA\n", 0)]
+        {
+            let text = [&blanks, records].concat();
+            for file in [text.as_bytes().to_vec(), bgzf(text.as_bytes(), 65_280)] {
+                let chunk = chunks_of_pieces(reader(&file, CHUNK)).swap_remove(0);
+                assert!(chunk.text.len() <= 50);
+                let parsed = chunk.parse(Backend::Scalar);
+                assert_eq!(parsed.mistake.map(|mistake| mistake.line), Some(n_lines + mistake));
+            }
+        }
+    }
+
+    #[test]
+    fn blanks_between_fastq_records_are_passed_on() {
+        let blanks = " \n".repeat(3 * CHUNK);
+        let text = ["@a\nAC\n+\n!!\n", &blanks, "@b\nAE\n+\n!!\n"].concat();
+        let mut reader = reader(text.as_bytes(), CHUNK);
+        let (mut lines, mut mistakes) = (0, Vec::new());
+        while let Some(chunk) = reader.next_chunk().unwrap() {
+            assert!(chunk.text.len() <= 2 * CHUNK);
+            let parsed = chunk.parse(Backend::Scalar);
+            mistakes.extend(parsed.mistake.map(|mistake| lines + mistake.line));
+            lines += parsed.lines;
+        }
+        assert_eq!(mistakes, [3 * CHUNK as u64 + 5]);
     }
 
     proptest! {

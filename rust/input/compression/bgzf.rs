@@ -72,10 +72,11 @@ fn next_block(input: &mut InputBuffer) -> Result<Option<(usize, usize)>, Fault> 
     let Some(len) = bgzf_member_len(input.peek(BGZF_HEADER_LEN)?) else {
         return Ok(None);
     };
-    // One byte more tells whether the file goes on.
-    let wanted = len as usize + usize::from(len == BGZF_END_LEN);
+    // One byte more tells whether the file goes on; zeros may pad it.
+    let is_last = len == BGZF_END_LEN;
+    let wanted = len as usize + usize::from(is_last);
     let block = input.peek(wanted)?;
-    if block.len() < wanted {
+    if block.len() < wanted || (is_last && block[len as usize] == 0) {
         return Ok(None);
     }
     let Some(&text_len) = block[..len as usize].last_chunk::<4>() else {

@@ -443,6 +443,10 @@ fn zero_padding_is_read_over_where_the_format_allows_it() {
         let between = [&bytes[..], &[0; 512], &bytes].concat();
         assert_eq!(text(&between), TEXT.repeat(2));
     }
+    // So large that what is at the end is not read before blocks are handed out.
+    let long = TEXT.repeat(100_000);
+    let padded = [&bgzf(&long, 65_280)[..], &[0; 512]].concat();
+    assert!(text(&padded) == long);
     let bytes = xz(XZ_CRC64);
     assert_eq!(text(&[&bytes[..], &[0; 8]].concat()), TEXT);
     let between = [&bytes[..], &[0; 4], &bytes].concat();
