@@ -116,7 +116,7 @@ pub(crate) fn fill<Item: Sync, T: Send, Tools>(
     assert!(array.len().is_multiple_of(items.len()), "as many rows as items");
     let width = array.len() / items.len();
     let largest = (SHARE_BYTES / (width * size_of::<T>())).max(1);
-    let share = items.len().div_ceil(4 * threads.get()).clamp(1, largest);
+    let share = items.len().div_ceil(threads.get().saturating_mul(4)).clamp(1, largest);
     let shares = Mutex::new(items.chunks(share).zip(array.chunks_mut(share * width)));
     let work = || {
         let mut tools = tools();

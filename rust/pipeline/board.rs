@@ -252,7 +252,7 @@ impl<'a> Board<'a> {
     }
 
     fn cut(&self, state: &mut State<'a>) -> Option<Job<'a>> {
-        if state.cutter.is_none() || state.to_fill.len() >= 4 * self.threads {
+        if state.cutter.is_none() || state.to_fill.len() >= self.threads.saturating_mul(4) {
             return None;
         }
         let step = if let Some(file) = state.files.front_mut() {

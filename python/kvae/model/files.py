@@ -95,9 +95,11 @@ def read_tensors(
     Raises
     ------
     KvaeError
-        Where the file is missing, damaged or of another format; of damage to tensors
-        where all are read.
+        Where the file is missing, a folder, damaged or of another format; of damage to
+        tensors where all are read.
     """
+    if path.is_dir():
+        raise KvaeError(f"{path}: is a folder; name the .safetensors file in it")
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, str] = file.metadata() or {}

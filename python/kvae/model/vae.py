@@ -462,7 +462,7 @@ class KmerVAE(nn.Module):
         Parameters
         ----------
         path
-            The ``.safetensors`` file.
+            The ``.safetensors`` file (`from_pretrained` takes run folders, too).
         layout
             Layout of the features it will see, the default one where omitted.
         device
