@@ -14,7 +14,8 @@
 //! numbers are 64 bits wide, little-endian; sums are XXH3.
 
 use std::fs::File;
-use std::io;
+use std::hash::Hasher;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,23 @@ const ARROW_MAGIC: &[u8; 6] = b"ARROW1";
 /// The sum of some bytes.
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
+}
+
+/// The sum of a whole file, which is read piece by piece.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn sum_of_file(path: &Path) -> Result<u64> {
+    let io = |error| Error::io(path, error);
+    let mut file = File::open(path).map_err(io)?;
+    let mut state = XxHash3_64::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece).map_err(io)? {
+            0 => return Ok(state.finish()),
+            count => state.write(&piece[..count]),
+        }
+    }
 }
 
 /// What stands between the record batches and a footer; `end` is where it begins.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods,
 };
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -81,17 +81,34 @@ fn extract_all(sequences: &Bound<'_, PyAny>) -> PyResult<Vec<Letters>> {
     sequences.try_iter()?.map(|object| Letters::extract(&object?)).collect()
 }
 
-/// A number that must not be negative.
-fn natural(name: &str, value: i64) -> PyResult<usize> {
-    let message = || KvaeError::new_err(format!("{name} = {value} is negative"));
-    usize::try_from(value).map_err(|_| message())
+/// A whole number, which Python has of any size.
+#[derive(Clone, Copy)]
+struct Whole(i64);
+
+impl<'py> FromPyObject<'_, 'py> for Whole {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.extract().map(Self).map_err(|error| {
+            if error.is_instance_of::<PyOverflowError>(object.py()) {
+                return KvaeError::new_err(format!("{} is too large a number", &*object));
+            }
+            error
+        })
+    }
 }
 
-fn naturals(name: &str, values: &[i64]) -> PyResult<Vec<usize>> {
+/// A number that must not be negative.
+fn natural(name: &str, value: Whole) -> PyResult<usize> {
+    let message = || KvaeError::new_err(format!("{name} = {} is negative", value.0));
+    usize::try_from(value.0).map_err(|_| message())
+}
+
+fn naturals(name: &str, values: &[Whole]) -> PyResult<Vec<usize>> {
     values.iter().map(|&value| natural(name, value)).collect()
 }
 
-fn threads_or_all(threads: Option<i64>) -> PyResult<NonZeroUsize> {
+fn threads_or_all(threads: Option<Whole>) -> PyResult<NonZeroUsize> {
     let Some(threads) = threads else {
         // Affinity and control groups are respected by the standard library.
         return Ok(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
@@ -128,12 +145,12 @@ fn fill_out<T: numpy::Element, Filled>(
 }
 
 #[pyfunction]
-fn layout(ks: Vec<i64>) -> PyResult<String> {
+fn layout(ks: Vec<Whole>) -> PyResult<String> {
     Ok(Layout::new(&naturals("k", &ks)?)?.to_json().to_string())
 }
 
 #[pyfunction]
-fn kmers(k: i64) -> PyResult<String> {
+fn kmers(k: Whole) -> PyResult<String> {
     let k = natural("k", k)?;
     Layout::new(&[k])?;
     Ok(columns(k).spelled())
@@ -154,8 +171,8 @@ fn available_threads() -> PyResult<usize> {
 fn count_kmers<'py>(
     py: Python<'py>,
     sequences: &Bound<'py, PyAny>,
-    k: i64,
-    threads: Option<i64>,
+    k: Whole,
+    threads: Option<Whole>,
     out: Option<Bound<'py, PyArray2<u32>>>,
 ) -> PyResult<Bound<'py, PyArray2<u32>>> {
     let k = natural("k", k)?;
@@ -180,8 +197,8 @@ fn count_kmers<'py>(
 fn featurize_sequences<'py>(
     py: Python<'py>,
     sequences: &Bound<'py, PyAny>,
-    ks: Vec<i64>,
-    threads: Option<i64>,
+    ks: Vec<Whole>,
+    threads: Option<Whole>,
     out: Option<Bound<'py, PyArray2<f32>>>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let layout = Layout::new(&naturals("k", &ks)?)?;
@@ -302,14 +319,14 @@ fn featurize<'py>(
     inputs: Vec<Named>,
     out: PathBuf,
     target: PathBuf,
-    ks: Vec<i64>,
-    window: i64,
-    min_length: i64,
+    ks: Vec<Whole>,
+    window: Whole,
+    min_length: Whole,
     store: &str,
     sequence: bool,
     skip_bad: bool,
-    shard: Option<(i64, i64)>,
-    threads: Option<i64>,
+    shard: Option<(Whole, Whole)>,
+    threads: Option<Whole>,
     progress: Option<Bound<'py, PyAny>>,
     bad: Option<Vec<Option<String>>>,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -347,10 +364,10 @@ fn featurize<'py>(
 fn find_bad(
     py: Python<'_>,
     inputs: Vec<Named>,
-    window: i64,
-    min_length: i64,
-    shard: Option<(i64, i64)>,
-    threads: Option<i64>,
+    window: Whole,
+    min_length: Whole,
+    shard: Option<(Whole, Whole)>,
+    threads: Option<Whole>,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<Vec<Option<String>>> {
     let inputs = inputs_of(inputs);
@@ -373,11 +390,18 @@ fn find_bad(
 }
 
 /// A shard that is counted from 1.
-fn shard_of(index: i64, count: i64) -> PyResult<Shard> {
+fn shard_of(index: Whole, count: Whole) -> PyResult<Shard> {
+    let (index, count) = (index.0, count.0);
     if 1 <= index && index <= count {
         return Ok(Shard { index: index as u64 - 1, count: count as u64 });
     }
     Err(KvaeError::new_err(format!("shard {index}/{count}: shards of {count} are 1 to {count}")))
+}
+
+/// The XXH3 of a file.
+#[pyfunction]
+fn sum_of_file(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    Ok(format!("{:016x}", py.detach(|| crate::checksums::sum_of_file(&path))?))
 }
 
 /// Which files of a folder are to be read, by their names.
@@ -391,8 +415,8 @@ fn choose_named(folder: PathBuf, names: Vec<String>) -> PyResult<Vec<bool>> {
 fn shard_inputs(
     py: Python<'_>,
     inputs: Vec<Named>,
-    index: i64,
-    count: i64,
+    index: Whole,
+    count: Whole,
     whole: bool,
 ) -> PyResult<Bound<'_, PyDict>> {
     let which = shard_of(index, count)?;
@@ -527,6 +551,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(featurize_sequences, module)?)?;
     module.add_function(wrap_pyfunction!(unpack, module)?)?;
     module.add_function(wrap_pyfunction!(featurize, module)?)?;
+    module.add_function(wrap_pyfunction!(sum_of_file, module)?)?;
     module.add_function(wrap_pyfunction!(choose_named, module)?)?;
     module.add_function(wrap_pyfunction!(find_bad, module)?)?;
     module.add_function(wrap_pyfunction!(shard_inputs, module)?)?;

@@ -13,6 +13,7 @@ import pytest
 from kvae.errors import KvaeError
 from kvae.latents import read_latents
 from latent_files import write_latents
+from sequences import write
 
 SUFFIXES = [".arrow", ".parquet", ".npz", ".tsv", ".tsv.gz", ".h5ad"]
 N, WIDTH = 37, 5
@@ -85,7 +86,7 @@ def test_other_files_are_refused(tmp_path: Path, feature_file: Path) -> None:
     with pytest.raises(KvaeError, match=r"feats\.arrow: is not a file of latents"):
         read_latents(feature_file)
     with pytest.raises(KvaeError, match=r"unknown format.*\.arrow"):
-        read_latents(tmp_path / "latent.txt")
+        read_latents(write(tmp_path / "latent.txt", b"text"))
     with pytest.raises(KvaeError, match=r"no such file.*kvae encode"):
         read_latents(tmp_path / "latent.arrow")
     (tmp_path / "folder.arrow").mkdir()
@@ -94,6 +95,19 @@ def test_other_files_are_refused(tmp_path: Path, feature_file: Path) -> None:
     (tmp_path / "plain.npz").write_bytes(b"PK")
     with pytest.raises(KvaeError, match="is damaged"):
         read_latents(tmp_path / "plain.npz")
+
+
+def test_a_damaged_header_of_an_array_is_one_line(tmp_path: Path) -> None:
+    path = write_latents(tmp_path / "latent.npz", VECTORS, ids=IDS)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    # Python's tokenizer, which numpy asks, has an exception of its own.
+    members["latent.npy"] = members["latent.npy"].replace(b"}", b"(", 1)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(KvaeError, match=r"latent\.npz: is damaged"):
+        read_latents(path)
 
 
 def test_a_file_rewritten_by_another_tool_is_read(tmp_path: Path) -> None:

@@ -119,6 +119,8 @@ def test_an_unfinished_line_is_no_epoch_yet(tmp_path: Path) -> None:
         ("environment_json", "{", r"environment.json: is damaged"),
         ("split_json", "[]", r"split.json: is damaged"),
         ("data_json", '{"inputs": ["x"]}', r"data.json: is damaged"),
+        ("data_json", '{"inputs": [], "rows": 1, "bases": 1}', r"data.json: is damaged"),
+        ("split_json", '{"train_rows": 1}', r"split.json: is damaged"),
         ("config_json", "{", r"config.json"),
     ],
 )
@@ -131,7 +133,8 @@ def test_a_damaged_run_is_one_line(tmp_path: Path, name: str, text: str, message
 
 def test_inputs_are_found_where_they_were_or_beside_a_moved_run(tmp_path: Path) -> None:
     entry = {"path": "/nowhere/feats.arrow", "from_run": "../feats.arrow"}
-    path = folder(tmp_path / "run", data_json=json.dumps({"inputs": [entry]}))
+    data = {"inputs": [entry], "rows": 2, "bases": 9, "sources": 1}
+    path = folder(tmp_path / "run", data_json=json.dumps(data))
     assert read_run(path).inputs() == []
     (tmp_path / "feats.arrow").touch()
     assert [found.name for found in read_run(path).inputs()] == ["feats.arrow"]

@@ -183,6 +183,25 @@ def test_a_damaged_index_is_one_line(latent: Path, tmp_path: Path) -> None:
     assert len(kvae.search(folder, QUERIES).rows) == 7
 
 
+def test_any_damage_to_an_index_is_found(latent: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "latent.index"
+    kvae.index(latent, folder, threads=1)
+    rng = np.random.default_rng(1)
+    for name in ("vectors.usearch", "rows.arrow"):
+        path = folder / name
+        whole = path.read_bytes()
+        for at in rng.integers(len(whole), size=20):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+            with pytest.raises(KvaeError, match=f"{name}: is damaged: build the index again"):
+                kvae.search(folder, QUERIES)
+        path.write_bytes(whole)
+    # Written before there were checksums.
+    facts = json.loads((folder / "index.json").read_text())
+    del facts["checksums"]
+    (folder / "index.json").write_text(json.dumps(facts))
+    assert len(kvae.search(folder, QUERIES).rows) == 7
+
+
 def test_what_cannot_be_searched_is_refused(latent: Path, tmp_path: Path) -> None:
     with pytest.raises(KvaeError, match="has no record lost"):
         kvae.search(latent, record=["c1", "lost"])

@@ -376,6 +376,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: edited(path, files=None),
         "has no readable 'files'",
     ),
+    "manifest without a key": (
+        lambda path: path.with_suffix(".json").write_text(
+            path.with_suffix(".json").read_text().replace('"min_length"', '"least"')
+        ),
+        "has no readable 'min_length'",
+    ),
+    "manifest without a count": (
+        lambda path: edited(path, inputs={"bytes": 1}),
+        "has no readable 'inputs'",
+    ),
+    "manifest without names": (
+        lambda path: edited(path, files=[{"path": "a.fa"}]),
+        "has no readable 'files'",
+    ),
     "manifest of the future": (lambda path: edited(path, format=2), "has format 2"),
     "another checksum": (
         lambda path: edited(path, checksum="0" * 16),

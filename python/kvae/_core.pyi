@@ -27,6 +27,7 @@ __all__ = [
     "profiles_of",
     "remember_temporary",
     "shard_inputs",
+    "sum_of_file",
     "unpack",
 ]
 
@@ -137,6 +138,7 @@ def find_bad(
     threads: int | None,
     progress: Callable[[int, int | None, int, int], object] | None,
 ) -> list[str | None]: ...
+def sum_of_file(path: str | PathLike[str]) -> str: ...
 def choose_named(folder: str | PathLike[str], names: Sequence[str]) -> list[bool]: ...
 def bytes_of_part(
     path: str | PathLike[str], start: tuple[int, int], end: tuple[int, int]

@@ -15,7 +15,7 @@ from kvae.errors import KvaeError, refused
 from kvae.remote.uris import RemotePath, as_path
 from kvae.system import exchange, sync, use_default_mode
 
-__all__ = ["atomic_folder", "atomic_output", "check_output"]
+__all__ = ["atomic_folder", "atomic_output", "check_output", "keep_inputs"]
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -39,6 +39,8 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
 
         check_remote_output(given.uri, force=force)
         return given
+    if str(given) == "-":
+        raise KvaeError("-: an output is a file here, not what is printed: name one with -o")
     target = Path(os.path.realpath(given))
     if not target.parent.is_dir():
         raise KvaeError(f"{given}: the folder {target.parent} does not exist: create it first")
@@ -55,6 +57,37 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     if not force:
         raise KvaeError(f"{given}: exists already: give --force to replace it, or another -o")
     return target
+
+
+def keep_inputs(output: str | os.PathLike[str], *inputs: object) -> None:
+    """Make sure that an output will not take the place of what is read for it.
+
+    Parameters
+    ----------
+    output
+        Where something is going to be written.
+    inputs
+        Paths and URIs of files that are read, and sequences of them; whatever else is
+        among them is passed over.
+
+    Raises
+    ------
+    KvaeError
+        If it is one of them, under this name or another.
+    """
+    target = as_path(output)
+    for given in inputs:
+        if isinstance(given, list | tuple):
+            keep_inputs(output, *given)
+        if not isinstance(given, str | os.PathLike):
+            continue
+        path = as_path(given)
+        if isinstance(target, RemotePath) or isinstance(path, RemotePath):
+            is_same = str(target) == str(path)
+        else:
+            is_same = target.exists() and path.exists() and target.samefile(path)
+        if is_same:
+            raise KvaeError(f"{output} is the input: give another -o")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from kvae import defaults
-from kvae.atomic import atomic_output, check_output
+from kvae.atomic import atomic_output, check_output, keep_inputs
 from kvae.config import SequencesConfig
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
@@ -26,7 +26,7 @@ from kvae.model import KmerVAE
 from kvae.model.files import check_layout, model_fingerprint, read_model_config
 from kvae.pretrained import run_or_pretrained
 from kvae.progress import Progress
-from kvae.remote.uris import RemotePath, as_path
+from kvae.remote.uris import as_path
 from kvae.row_sources import Features, RowSource, describe_row, open_rows
 from kvae.run_folder import RunFolder
 
@@ -170,6 +170,7 @@ def encode(
         raise KvaeError(f"batch size must be at least 1, got {batch_size}")
     if output is not None:
         check_output(output, force=force)
+        keep_inputs(output, run, features)
     model, source = open_model_and_rows(
         run,
         features,
@@ -310,11 +311,7 @@ def _write(
     force: bool,
 ) -> Encoded:
     open_writer = latent_format(output)
-    is_input = isinstance(output, RemotePath) and str(output) == str(source.path)
-    if is_input or (
-        output.exists() and Path(source.path).exists() and output.samefile(source.path)
-    ):
-        raise KvaeError(f"{output} is the input: give another -o")
+    keep_inputs(output, source.path, getattr(source, "files", None))
     facts = {
         "model": model_fingerprint(model),
         "run": run,

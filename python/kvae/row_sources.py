@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import TypeIs
 
-__all__ = ["Features", "Indices", "RowSource", "describe_row", "input_files", "open_rows"]
+__all__ = [
+    "Features",
+    "Indices",
+    "RowSource",
+    "describe_row",
+    "feature_files",
+    "input_files",
+    "open_rows",
+]
 
 Indices = NDArray[np.int64]
 
@@ -94,6 +102,12 @@ def input_files(features: Features) -> list[Path]:
         path = path if isinstance(path, RemotePath) else Path(str(path))
         found = [path] if _is_there(path) and is_feature_file(path) else []
     return found if all(map(_is_there, found)) else []
+
+
+def feature_files(features: Features) -> list[Path]:
+    """Give the files of `input_files` where they hold rows, not sequences."""
+    found = input_files(features)
+    return found if found and _are_features(found) else []
 
 
 def _is_there(path: Path) -> bool:

@@ -63,6 +63,11 @@ class RunFolder:
         self._lock: int | None = None
 
     @property
+    def files(self) -> list[Path]:
+        """What a run may hold, and the path itself, which may be that of a model file."""
+        return [self.path, *(self.path / name for name in _FILES)]
+
+    @property
     def is_run(self) -> bool:
         """Whether a run has been started here."""
         return self.config.is_file()

@@ -59,7 +59,7 @@ def featurize_shard(
     """
     start = time.perf_counter()
     if not isinstance(folder, RemotePath):
-        _make_folder(folder)
+        _check_folder(folder)
     output, manifest_path = (folder / f"{shard.stem}{suffix}" for suffix in (".arrow", ".json"))
     share = share_of_inputs(paths, shard.index, shard.count, skip_bad)
     request = {
@@ -100,6 +100,8 @@ def featurize_shard(
             return _result(done, time.perf_counter() - start, repeated=True)
     prefix = f".{shard.stem}."
     if not isinstance(folder, RemotePath):
+        # Another shard may make it at the same moment.
+        folder.mkdir(exist_ok=True)
         _remove_leftovers(folder, prefix)
     part = (shard.index, shard.count)
     rows = Request(k, window, min_length, store, sequence, skip_bad, part, threads, progress)
@@ -115,15 +117,13 @@ def featurize_shard(
     return _result(manifest, time.perf_counter() - start)
 
 
-def _make_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     if folder.suffix == ".arrow":
         raise KvaeError(f"{folder}: shards go into a folder: name one with -o")
     if folder.exists() and not folder.is_dir():
         raise KvaeError(f"{folder}: is not a folder, as shards need: name another one with -o")
     if not folder.absolute().parent.is_dir():
         raise KvaeError(f"{folder}: the folder {folder.parent} does not exist: create it first")
-    # Another shard may make it at the same moment.
-    folder.mkdir(exist_ok=True)
 
 
 def _remove_leftovers(folder: Path, prefix: str) -> None:

@@ -61,6 +61,7 @@ _TYPES: dict[str, type] = {
     "skipped": list,
     **{name: int for name in ("records", "bases", "too_short", "without_kmer")},
     **{name: object for name in _COMMON},
+    "inputs": dict,
 }
 _SHOWN = 3
 
@@ -218,10 +219,22 @@ def parse_manifest(text: str, path: Path) -> dict[str, Any]:
             f"{path}: has format {found.get('format')!r}, {MANIFEST_FORMAT} expected:"
             " featurize it again, or use the kvae that wrote it"
         )
-    wrong = [key for key, type_ in _TYPES.items() if not isinstance(found.get(key), type_)]
-    if wrong:
-        raise KvaeError(f"{path}: has no readable '{wrong[0]}': featurize the shard again")
+    if wrong := _unreadable(found):
+        raise KvaeError(f"{path}: has no readable '{wrong}': featurize the shard again")
     return found
+
+
+def _unreadable(manifest: dict[str, Any]) -> str | None:
+    """Name an entry that is missing or of another type."""
+    for key, type_ in _TYPES.items():
+        if key not in manifest or not isinstance(manifest[key], type_):
+            return key
+    if not isinstance(manifest["inputs"].get("count"), int):
+        return "inputs"
+    files = manifest["files"]
+    if not all(isinstance(file, dict) and isinstance(file.get("name"), str) for file in files):
+        return "files"
+    return None
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:

@@ -62,6 +62,8 @@ class FeatureStore:
     ----------
     path
         What messages call it.
+    files
+        What is read, the shards of a set one by one.
     metadata, layout
         What the file says of itself, and of its fields.
     starts
@@ -128,6 +130,7 @@ class FeatureStore:
             if self._shards is None
             else [origins.get(str(path.parent), path.parent) / path.name for path in paths]
         )
+        self.files = tuple(names)
         if not paths:
             raise self._error("has no rows: featurize again")
         for one, called in zip(paths, names, strict=True):

@@ -9,7 +9,7 @@ use numpy::{
 };
 use pyo3::prelude::*;
 
-use super::{KvaeError, threads_or_all};
+use super::{KvaeError, Whole, threads_or_all};
 use crate::loss::{self, Outputs, Profiles};
 use crate::simd::{Backend, CUTS, Criterion, Sums};
 
@@ -117,7 +117,7 @@ pub(super) fn errors_of(
     gate_gradient: Option<Given<'_>>,
     is_linear: bool,
     criterion: PyCriterion,
-    threads: i64,
+    threads: Whole,
 ) -> PyResult<(HashMap<&'static str, f64>, Vec<f64>)> {
     let criterion = Criterion::try_from(criterion)?;
     let (threads, backend) = (threads_or_all(Some(threads))?, Backend::active()?);
@@ -155,7 +155,7 @@ pub(super) fn profiles_of(
     windows: PyReadonlyArray1<'_, f32>,
     gradients: Option<(Given<'_>, Given<'_>)>,
     criterion: PyCriterion,
-    threads: i64,
+    threads: Whole,
 ) -> PyResult<(HashMap<&'static str, f64>, Vec<f64>)> {
     let criterion = Criterion::try_from(criterion)?;
     let (threads, backend) = (threads_or_all(Some(threads))?, Backend::active()?);

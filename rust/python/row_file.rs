@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use numpy::{PyArray2, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use super::{KvaeError, fill_out, gaps, naturals, threads_or_all};
+use super::{KvaeError, Whole, fill_out, gaps, naturals, threads_or_all};
 use crate::layout::Layout;
 use crate::row_file::{CountBlock, Counted, RowFile, Stretch};
 use crate::simd::Backend;
@@ -18,7 +18,7 @@ pub(super) struct PyRowFile {
     threads: NonZeroUsize,
 }
 
-fn layout_of(ks: &[i64]) -> PyResult<Layout> {
+fn layout_of(ks: &[Whole]) -> PyResult<Layout> {
     Ok(Layout::new(&naturals("k", ks)?)?)
 }
 
@@ -29,7 +29,7 @@ impl PyRowFile {
     fn new(
         py: Python<'_>,
         paths: Vec<PathBuf>,
-        threads: Option<i64>,
+        threads: Option<Whole>,
         verify: bool,
     ) -> PyResult<Self> {
         let file = py.detach(|| RowFile::open(&paths, verify))?;
@@ -80,7 +80,7 @@ impl PyRowFile {
     fn counted_rows(
         &self,
         py: Python<'_>,
-        ks: Vec<i64>,
+        ks: Vec<Whole>,
         lengths: PyReadonlyArray1<'_, u64>,
         gc: PyReadonlyArray1<'_, f32>,
         blocks: Vec<(usize, usize, PyReadonlyArray1<'_, u64>, PyReadonlyArray1<'_, u64>)>,
@@ -120,7 +120,7 @@ impl PyRowFile {
     fn packed_rows(
         &self,
         py: Python<'_>,
-        ks: Vec<i64>,
+        ks: Vec<Whole>,
         offsets: PyReadonlyArray1<'_, u64>,
         starts: PyReadonlyArray1<'_, u64>,
         ends: PyReadonlyArray1<'_, u64>,

@@ -11,6 +11,7 @@ from kvae.checkup.advice import advice, problems
 from kvae.checkup.devices import device_facts
 from kvae.checkup.machine import folder_facts, memory_facts, processor_facts, simd_facts
 from kvae.checkup.packages import package_facts
+from kvae.errors import KvaeError
 
 __all__ = ["Checkup", "doctor"]
 
@@ -59,7 +60,14 @@ def doctor(folder: str | Path = ".") -> Checkup:
     Returns
     -------
     Checkup
+
+    Raises
+    ------
+    KvaeError
+        If there is no such folder.
     """
+    if not Path(folder).is_dir():
+        raise KvaeError(f"{folder}: no such folder: make it, or name another one")
     facts = {
         "packages": package_facts(),
         "simd": simd_facts(),

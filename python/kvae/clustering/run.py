@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kvae import defaults
-from kvae.atomic import atomic_output, check_output
+from kvae.atomic import atomic_output, check_output, keep_inputs
 from kvae.clustering.bins import check_bins, write_bins
 from kvae.clustering.communities import communities
 from kvae.clustering.contigs import Contigs, contigs_of
@@ -20,7 +20,7 @@ from kvae.clustering.writing import cluster_lines
 from kvae.errors import KvaeError
 from kvae.latents import Latents, read_latents
 from kvae.progress import Progress
-from kvae.remote.uris import as_path
+from kvae.seeds import check_seed
 
 __all__ = ["Clusters", "cluster"]
 
@@ -157,14 +157,14 @@ def cluster(
         that may not be written.
     """
     _check_numbers(k, resolution, neighbours, min_contigs)
+    check_seed(seed)
     if output is not None:
         check_output(output, force=force)
+        keep_inputs(output, getattr(latents, "path", latents), sequences)
     if bins is not None:
         check_bins(bins, force=force)
     if isinstance(latents, str | Path):
         latents = read_latents(latents)
-    if output is not None and latents.path.exists() and _is_same(as_path(output), latents.path):
-        raise KvaeError(f"{output} is the input: give another -o")
     contigs = contigs_of(latents)
     progress = progress or Progress()
     if k is None and len(contigs) <= neighbours + 1:
@@ -219,10 +219,6 @@ def _check_numbers(k: int | None, resolution: float, neighbours: int, min_contig
         raise KvaeError(f"neighbours must be at least 1, got {neighbours}")
     if min_contigs < 1:
         raise KvaeError(f"the least number of contigs must be at least 1, got {min_contigs}")
-
-
-def _is_same(output: Path, path: Path) -> bool:
-    return output.exists() and output.samefile(path)
 
 
 def _ordered(

@@ -19,6 +19,7 @@ from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.featurizing import featurize
 from kvae.reporting import report
+from kvae.seeds import check_seed
 from kvae.store import FeatureStore
 from kvae.training import TrainResult, train
 
@@ -88,6 +89,7 @@ def demo(
     KvaeError
         If the folder exists and `force` is false, or cannot be made.
     """
+    check_seed(seed)
     folder = Path(output)
     if folder.exists() and not force:
         raise KvaeError(f"{folder}: exists already: give --force to replace it, or another -o")

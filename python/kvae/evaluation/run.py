@@ -39,6 +39,7 @@ from kvae.progress import Progress
 from kvae.remote.uris import as_path
 from kvae.row_sources import Features, Indices
 from kvae.sampling import balanced_rows
+from kvae.seeds import check_seed
 from kvae.store import FeatureStore
 
 __all__ = ["evaluate"]
@@ -141,6 +142,7 @@ def evaluate(
     folder = None if output is None else as_path(output)
     check_metric(metric)
     _check_arguments(rows, seeds, bins, reference, reference_labels, labels, only_labelled)
+    check_seed(seed, seeds)
     if folder is not None:
         check_outputs(folder, force=force)
     torch_device = resolve_device(device)

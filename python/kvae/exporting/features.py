@@ -65,8 +65,6 @@ def export_features(
         },
     )
     open_writer = table_format(output)
-    if output.exists() and store.path.exists() and output.samefile(store.path):
-        raise KvaeError(f"{output} is the input: give another -o")
     # Of log-space rows all blocks are computed, whichever of them are written.
     width = store.layout.n_fields if what == "log" else len(names)
     progress.begin("exporting", len(store))

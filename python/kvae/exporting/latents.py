@@ -10,7 +10,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kvae.atomic import atomic_output
-from kvae.errors import KvaeError
 from kvae.exporting.records import check_unique, first_rows
 from kvae.latents import Latents, latent_format, latent_schema, read_latents
 from kvae.npz import NpzFile
@@ -22,8 +21,6 @@ _ROWS = 1 << 14
 
 def export_latents(path: Path, output: Path, *, vamb: bool, force: bool) -> tuple[int, int]:
     """Write latents, see `kvae.export`; the number of rows and latent units."""
-    if output.exists() and output.samefile(path):
-        raise KvaeError(f"{output} is the input: give another -o")
     if not vamb:
         latent_format(output)
     latents = read_latents(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from kvae.atomic import check_output
+from kvae.atomic import check_output, keep_inputs
 from kvae.errors import KvaeError, refused
 from kvae.latents.schema import LATENT_FORMAT
 from kvae.progress import Progress
@@ -104,6 +104,7 @@ def export(
     if what not in WHATS:
         raise KvaeError(f"unknown content {what!r}: use {', '.join(WHATS)}")
     check_output(output, force=force)
+    keep_inputs(output, getattr(source, "path", source), getattr(source, "files", None))
     if output.name.lower().endswith(".onnx"):
         from kvae.exporting.onnx import export_encoder
 

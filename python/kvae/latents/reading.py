@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,7 @@ _DAMAGE = (
     MemoryError,
     OverflowError,
     SyntaxError,
+    tokenize.TokenError,
     AttributeError,
 )
 
@@ -123,13 +125,13 @@ def read_latents(path: str | Path) -> Latents:
         with told_of(origins):
             return replace(read_latents(copy), path=name)
     path = name
-    reader = by_suffix(path, _READERS)
     try:
         with path.open("rb"):
             pass
     except OSError as error:
         why = (error.strerror or "cannot be read").lower()
         raise KvaeError(f"{path}: {why}: latents are made with kvae encode") from error
+    reader = by_suffix(path, _READERS)
     try:
         latents = reader(path)
     except KvaeError:

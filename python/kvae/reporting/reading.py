@@ -17,6 +17,8 @@ from kvae.run_folder import RunFolder
 __all__ = ["RunFacts", "read_run"]
 
 _PARTS = ("train", "validation")
+# What is told of small files, and must be in them.
+_NUMBERS = {"data": ("rows", "bases", "sources"), "split": ("train_rows", "validation_rows")}
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,15 @@ def _small(folder: RunFolder, name: str) -> Mapping[str, Any]:
     content = folder.read_json(path.name)
     if not isinstance(content, dict):
         raise KvaeError(f"{path}: is damaged: move it away to report without it")
+    is_whole = all(isinstance(content.get(key), int) for key in _NUMBERS.get(name, ()))
     if name == "data":
         entries = content.get("inputs", [])
         keys = {"path", "from_run"}
-        if not all(isinstance(entry, dict) and keys <= entry.keys() for entry in entries):
-            raise KvaeError(f"{path}: is damaged: move it away to report without it")
+        is_whole &= isinstance(entries, list) and all(
+            isinstance(entry, dict) and keys <= entry.keys() for entry in entries
+        )
+    if not is_whole:
+        raise KvaeError(f"{path}: is damaged: move it away to report without it")
     return content
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kvae import defaults
-from kvae.atomic import atomic_output, check_output
+from kvae.atomic import atomic_output, check_output, keep_inputs
 from kvae.config import SequencesConfig
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
@@ -32,6 +32,8 @@ from kvae.reporting.points import Points, encode_sample, points_of
 from kvae.reporting.reading import RunFacts, read_run
 from kvae.reporting.scores import read_scores
 from kvae.row_sources import Features, open_rows
+from kvae.run_folder import RunFolder
+from kvae.seeds import check_seed
 from kvae.store import FeatureStore
 
 __all__ = ["Report", "report"]
@@ -138,8 +140,10 @@ def report(
     progress = progress or Progress()
     path = Path(output)
     check_output(path, force=force)
+    keep_inputs(path, *RunFolder(run).files, latents, features, labels, clusters, evaluation)
     if map_rows is not None and map_rows < 1:
         raise KvaeError(f"rows on the map must be at least 1, got {map_rows}")
+    check_seed(seed)
     method = resolve_method(map)
     torch_device = resolve_device(device)
     facts = read_run(run)

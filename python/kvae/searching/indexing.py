@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kvae import _core
 from kvae.atomic import atomic_folder
 from kvae.errors import KvaeError, refused
 from kvae.latents import Latents, latent_schema, read_latents
@@ -32,6 +33,7 @@ class Reference(Protocol):
     """Latents that can be searched."""
 
     path: Path
+    files: tuple[Path, ...]
     rows: pa.Table
     facts: Mapping[str, Any]
 
@@ -56,6 +58,7 @@ class WholeFile:
 
     def __init__(self, latents: Latents) -> None:
         self.path = latents.path
+        self.files: tuple[Path, ...] = (self.path,)
         self.rows = rows_of(latents)
         self.facts = latents.facts
         self._unit = unit_rows(latents.vectors).astype(np.float32)
@@ -86,6 +89,9 @@ class LatentIndex:
         Its folder.
     threads
         To search with; all that are available where omitted.
+    verify
+        Hold the files against their checksums first, for which they are read once. Links of a
+        damaged file lead anywhere.
 
     Raises
     ------
@@ -93,12 +99,19 @@ class LatentIndex:
         For a folder that holds no index, or a damaged one.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, threads: int | None = None, *, verify: bool = True
+    ) -> None:
         self.path = Path(path)
+        self.files: tuple[Path, ...] = tuple(self.path / name for name in (_FACTS, _VECTORS, _ROWS))
         facts = self._read_facts()
+        # Indexes of the first versions have none.
+        sums = facts.get("checksums", {}) if verify else {}
         for name in (_VECTORS, _ROWS):
             if self._size(name) != facts["sizes"].get(name):
                 raise KvaeError(f"{self.path / name}: is not whole: build the index again")
+            if name in sums and _core.sum_of_file(self.path / name) != sums[name]:
+                raise KvaeError(f"{self.path / name}: is damaged: build the index again")
         try:
             self._graph = GraphIndex.open(self.path / _VECTORS, facts["latent"], threads)
             with pa.memory_map(str(self.path / _ROWS)) as source:
@@ -123,8 +136,10 @@ class LatentIndex:
         except ValueError as error:
             raise KvaeError(f"{path}: is damaged: build the index again") from error
         types = {"format": str, "rows": int, "latent": int, "sizes": dict, "facts": dict}
-        if not isinstance(facts, dict) or any(
-            not isinstance(facts.get(name), type_) for name, type_ in types.items()
+        if (
+            not isinstance(facts, dict)
+            or any(not isinstance(facts.get(name), type_) for name, type_ in types.items())
+            or not isinstance(facts.get("checksums", {}), dict)
         ):
             raise KvaeError(f"{path}: is damaged: build the index again")
         if facts["format"] != INDEX_FORMAT:
@@ -205,6 +220,7 @@ def index(
             "rows": len(latents),
             "latent": latents.n_latent,
             "sizes": {name: (temporary / name).stat().st_size for name in (_VECTORS, _ROWS)},
+            "checksums": {name: _core.sum_of_file(temporary / name) for name in (_VECTORS, _ROWS)},
             "facts": dict(latents.facts),
         }
         text = json.dumps(facts, indent=2, ensure_ascii=False)

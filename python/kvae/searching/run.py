@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kvae import defaults
-from kvae.atomic import atomic_output, check_output
+from kvae.atomic import atomic_output, check_output, keep_inputs
 from kvae.errors import KvaeError
 from kvae.latents import Latents, is_latent_name, read_latents
 from kvae.nearest import unit_rows
@@ -131,8 +131,11 @@ def search(
         raise KvaeError("give a query, or the name of a record of the reference")
     if output is not None:
         check_output(output, force=force)
+        keep_inputs(output, reference, query, run)
         hits_writer(output)
     opened = open_reference(reference, threads)
+    if output is not None:
+        keep_inputs(output, *opened.files)
     with threadpool_limits(threads):
         if record is not None:
             result = _like_records(opened, record, hits, progress)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from kvae import defaults
-from kvae.atomic import check_output
+from kvae.atomic import check_output, keep_inputs
 from kvae.config import AutoencoderConfig, TrainConfig, override
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
@@ -91,6 +91,7 @@ def pretrain(
         Nothing is written then.
     """
     target = check_output(output, force=force)
+    keep_inputs(output, getattr(features, "path", features), getattr(features, "files", None))
     settings = override(
         TrainConfig(),
         {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed},

@@ -19,7 +19,7 @@ from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.logs import describe_inputs
 from kvae.pretrained import StartingModel
-from kvae.row_sources import Features, input_files, open_rows
+from kvae.row_sources import Features, feature_files, input_files, open_rows
 from kvae.run_folder import RunFolder
 from kvae.store import FeatureStore
 from kvae.training.execution import Execution, TrainResult
@@ -146,6 +146,12 @@ def train(
     }
     changes = {**(settings or {})}
     changes |= {key: value for key, value in named.items() if value is not None}
+    is_cut = window is not None or min_length is not None
+    if is_cut and (files := feature_files(features)):
+        raise KvaeError(
+            f"{files[0]}: holds rows, and a window and a minimum length cut sequences: give"
+            " sequence files, or leave --window and --min-length out"
+        )
     torch_device = resolve_device(local_device(device))
     with joined(torch_device) as processes, folder.reserved():
         listener = (progress if processes.is_first else None) or TrainProgress()
