@@ -14,6 +14,8 @@ use std::thread;
 use crate::error::{Error, Result};
 use crate::platform::advise_large_pages;
 
+#[cfg(all(feature = "python", unix))]
+pub(crate) use ending::leave_for;
 #[cfg(feature = "python")]
 pub(crate) use ending::{OneLineAndOut, forget_temporary, remember_temporary};
 #[cfg(all(feature = "python", unix))]
@@ -103,10 +105,10 @@ mod ending {
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::ffi::CStr;
     use std::io::{self, IsTerminal, Write};
-    use std::process;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Mutex, PoisonError};
     use std::thread;
+    use std::{fmt, process};
 
     use super::MAY_BE_REFUSED;
     use crate::error::Error;
@@ -196,6 +198,23 @@ mod ending {
 
     /// Ends the process as an error does, without any memory.
     pub(super) fn leave(bytes: usize) -> ! {
+        end(format_args!("kvae: error: {}", Error::OutOfMemory { bytes }), 1, |_| ())
+    }
+
+    /// Ends the process as a signal's handler does, whatever the other threads are at.
+    #[cfg(unix)]
+    pub(crate) fn leave_for(what: &str, code: i32) -> ! {
+        end(format_args!("kvae: {what}"), code, |path| {
+            // Of folders, what is in them has to go first.
+            if let Ok(path) = crate::platform::path_of(path.to_bytes()) {
+                let _ = std::fs::remove_dir_all(path);
+            }
+        })
+    }
+
+    /// Ends the process in a line and without its temporary files, for each of which `remove`
+    /// is called first.
+    fn end(what: fmt::Arguments<'_>, code: i32, remove: impl Fn(&CStr)) -> ! {
         static IS_LEAVING: AtomicBool = AtomicBool::new(false);
         if IS_LEAVING.swap(true, Ordering::AcqRel) {
             // Another thread does all this.
@@ -210,6 +229,7 @@ mod ending {
             if let Ok(path) = path
                 && temporary.process == process::id()
             {
+                remove(path);
                 remove_without_memory(path);
             }
         }
@@ -217,11 +237,11 @@ mod ending {
         let mut rest = &mut line[..];
         // The progress that stands in a terminal's line, and has hidden the cursor.
         let clear = if io::stderr().is_terminal() { "\r\x1b[2K\x1b[?25h" } else { "" };
-        let _ = writeln!(rest, "{clear}kvae: error: {}", Error::OutOfMemory { bytes });
+        let _ = writeln!(rest, "{clear}{what}");
         let rest = rest.len();
         let length = line.len() - rest;
         let _ = io::stderr().write_all(&line[..length]);
-        exit_at_once(1)
+        exit_at_once(code)
     }
 }
 

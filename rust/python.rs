@@ -6,6 +6,8 @@
 // Extracted arguments are owned, whether the function consumes them or not.
 #![allow(clippy::needless_pass_by_value)]
 
+#[cfg(unix)]
+mod interruption;
 mod loss;
 mod row_file;
 
@@ -560,6 +562,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(merge, module)?)?;
     module.add_function(wrap_pyfunction!(remember_temporary, module)?)?;
     module.add_function(wrap_pyfunction!(forget_temporary, module)?)?;
+    #[cfg(unix)]
+    module.add_function(wrap_pyfunction!(interruption::watch_signals, module)?)?;
     module.add_function(wrap_pyfunction!(loss::errors_of, module)?)?;
     module.add_function(wrap_pyfunction!(loss::profiles_of, module)?)?;
     module.add_class::<row_file::PyRowFile>()

@@ -29,6 +29,7 @@ __all__ = [
     "shard_inputs",
     "sum_of_file",
     "unpack",
+    "watch_signals",
 ]
 
 __version__: str
@@ -154,6 +155,7 @@ def merge(
 ) -> tuple[int, int]: ...
 def remember_temporary(path: bytes) -> int | None: ...
 def forget_temporary(place: int | None) -> None: ...
+def watch_signals(descriptor: int, patience: float, pause: float) -> None: ...
 
 class _Criterion(Protocol):
     @property

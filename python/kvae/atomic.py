@@ -176,6 +176,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=".kvae.", suffix=".tmp", dir=target.parent))
     except OSError as error:
         raise KvaeError(f"{path}: cannot write to its folder: {error.strerror}") from error
+    place = remember_temporary(os.fsencode(temporary))
     try:
         use_default_mode(temporary, 0o777)
         yield temporary
@@ -197,6 +198,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         if temporary.exists():
             # Something was refused, which may have been for once.
             shutil.rmtree(temporary, ignore_errors=True)
+        forget_temporary(place)
 
 
 def _is_of(error: OSError, folder: Path) -> bool:

@@ -7,11 +7,14 @@ import ctypes
 import errno
 import io
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PosixPath, WindowsPath
+
+from kvae import _core
 
 __all__ = [
     "NativePath",
@@ -24,6 +27,7 @@ __all__ = [
     "speak_utf8",
     "sync",
     "use_default_mode",
+    "watched_signals",
 ]
 
 if sys.platform == "win32":
@@ -69,6 +73,10 @@ if sys.platform == "win32":
     def use_default_mode(path: Path, mode: int) -> None:
         """Leave a temporary file as it is: who may read it is inherited from its folder."""
 
+    def watched_signals(patience: float, pause: float) -> AbstractContextManager[None]:
+        """Watch nothing: Ctrl-C is all there is, and ends what computes without Python."""
+        return nullcontext()
+
     def open_files() -> tuple[int, int] | None:
         """Tell that there is no limit of open files to raise."""
         return None
@@ -105,6 +113,16 @@ else:
     NativePath = PosixPath
     import resource
 
+    # Where Python tells of signals now.
+    _watched: set[int] = set()
+
+    def _watch_no_more() -> None:
+        """Keep the signals of a process that was forked to itself."""
+        if _watched:
+            signal.set_wakeup_fd(-1)
+
+    os.register_at_fork(after_in_child=_watch_no_more)
+
     def sync(path: Path) -> None:
         """Wait until a file or folder is on the device."""
         handle = os.open(path, os.O_RDONLY)
@@ -112,6 +130,32 @@ else:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    @contextmanager
+    def watched_signals(patience: float, pause: float) -> Iterator[None]:
+        """End the program for a signal even where Python's handlers are never called.
+
+        Libraries that compute, or wait, may not come back to Python for long. Temporary
+        outputs are removed, and the exit code is the signal's.
+
+        Parameters
+        ----------
+        patience
+            Seconds from SIGINT or SIGTERM on, for Python to get at it.
+        pause
+            Seconds after which a second signal ends the program at once.
+        """
+        heard, told = os.pipe()
+        os.set_blocking(told, False)
+        _core.watch_signals(heard, patience, pause)
+        former = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        _watched.add(told)
+        try:
+            yield
+        finally:
+            _watched.discard(told)
+            signal.set_wakeup_fd(former)
+            os.close(told)
 
     def exchange(one: Path, other: Path) -> bool:
         """Exchange two folders in one step, if the system and the file system can."""

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -43,6 +43,16 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 /// Standard input without the small buffer of [`io::Stdin`].
 pub(crate) fn open_stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// A file that is open already, and is closed with the answer.
+///
+/// # Safety
+/// Nobody else may close or own the descriptor.
+#[cfg(feature = "python")]
+pub(crate) unsafe fn file_of_descriptor(descriptor: i32) -> File {
+    // SAFETY: the caller's promise is the one that is asked for.
+    unsafe { File::from_raw_fd(descriptor) }
 }
 
 /// Waits until there is something to read, or the end; whether there is.

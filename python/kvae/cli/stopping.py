@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from kvae.system import watched_signals
+
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
@@ -18,6 +20,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _INTERRUPTIONS = (KeyboardInterrupt, SystemExit)
 # How long an exception may take to arrive before it is taken for lost.
 _PATIENCE = 1.0
+# How long Python may take to hear of a signal before the program ends without it: as long as
+# what sends SIGTERM waits, before it kills, or less.
+_DEAF_SECONDS = 20.0
 
 
 @contextmanager
@@ -26,7 +31,9 @@ def stoppable() -> Iterator[None]:
 
     So it does whatever has become of the exception on its way: libraries make another one
     of it while they are imported or compute. Where they drop it, as Python itself does
-    within callbacks of weak references, it is raised again.
+    within callbacks of weak references, it is raised again. Where Python does not hear of a
+    signal, as a library computes without it, the program ends after a while, or at once for
+    a second signal.
     """
     stop = _Stop()
     former = sys.unraisablehook
@@ -42,7 +49,8 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, stop.hear)
     sys.unraisablehook = hook
     try:
-        yield
+        with watched_signals(_DEAF_SECONDS, _PATIENCE):
+            yield
     except BaseException as end:
         if stop.heard is None or (isinstance(end, SystemExit) and not end.code):
             raise
