@@ -14,8 +14,7 @@
 //! numbers are 64 bits wide, little-endian; sums are XXH3.
 
 use std::fs::File;
-use std::hash::Hasher;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +45,11 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
 ///
 /// # Errors
 /// If it cannot be read.
+#[cfg(feature = "python")]
 pub(crate) fn sum_of_file(path: &Path) -> Result<u64> {
+    use std::hash::Hasher;
+    use std::io::Read;
+
     let io = |error| Error::io(path, error);
     let mut file = File::open(path).map_err(io)?;
     let mut state = XxHash3_64::new();

@@ -209,6 +209,15 @@ def test_a_class_of_nearly_all_rows_leaves_room_for_the_others() -> None:
         assert Counter(codes[batch].tolist()) == {0: 4, **dict.fromkeys(range(1, 7), 1)}
 
 
+def test_a_batch_is_no_larger_than_it_may_be() -> None:
+    codes = np.repeat(np.arange(5), 20)
+    for batch_size, per_class in [(8, 8), (9, 8), (3, 8), (2, 4), (16, 8), (20, 6)]:
+        draw = grouped(codes, no_relatives(5), batch_size=batch_size, per_class=per_class)
+        for batch in draw(0):
+            assert batch_size // 2 < len(batch) <= batch_size
+            assert len(set(codes[batch].tolist())) >= 2
+
+
 def test_one_class_cannot_be_contrasted() -> None:
     with pytest.raises(KvaeError, match="all rows are of one class: contrast needs two or more"):
         grouped(np.zeros(30, dtype=np.int64), no_relatives(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -172,6 +172,27 @@ def test_a_compiled_run_is_the_same_run(
     assert not [line for line in told.messages if "compiled" in line]
     assert_same_run(tmp_path / "plain", tmp_path / "compiled")
     assert not [name for name in checkpoint(tmp_path / "compiled")[0] if "_orig_mod" in name]
+
+
+class _Loss(NamedTuple):
+    loss: torch.Tensor
+
+
+def test_a_trial_draws_nothing() -> None:
+    """So that a run that is resumed, and tries again, draws what it would have drawn."""
+    model = torch.nn.Linear(3, 3)
+    told: list[str] = []
+
+    def loss_of(x: torch.Tensor) -> _Loss:
+        return _Loss(torch.nn.functional.dropout(model(x), 0.5).sum())
+
+    compiled = CompiledLoss(loss_of, model, told.append, "aot_eager")  # type: ignore[arg-type]
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    compiled._try(torch.ones(4, 3))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not told
+    assert compiled._active is compiled._compiled
 
 
 def test_a_compiler_that_fails_costs_nothing_but_a_line(

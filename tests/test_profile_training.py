@@ -19,13 +19,13 @@ from in_process import kvae as program
 from kvae.errors import KvaeError
 from kvae.model import KmerVAE
 from kvae.model.profile_encoder import ProfileEncoder
-from kvae.row_sources import RowSource
+from kvae.row_sources import Indices, RowSource
 from kvae.run_folder import RunFolder
 from kvae.training import TrainResult
 from kvae.training.processes import Processes
 from kvae.training.run import TrainingInterrupted
 from kvae.training.sharing import share
-from kvae.training.trainer import cosine_share
+from kvae.training.trainer import Trainer, cosine_share
 from sequences import DATA
 from short_kmers import PROFILE, PROFILE_KS, profile_layout, profile_run
 from training_runs import Record, StopIn, assert_same_run, lines, untimed
@@ -208,6 +208,39 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert (tmp_path / "whole" / "baselines.json").read_text() == (
         folder / "baselines.json"
     ).read_text()
+
+
+def test_rows_that_are_validated_by_contrast_are_mixed(
+    packed: kvae.FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a batch is of one class, its contrast is the least where all latents are alike."""
+    seen: list[list[Indices]] = []
+    batches = Trainer._batches
+
+    def watching(self: Trainer, label: str, rows: list[Indices], skip: int = 0) -> Any:
+        if label == "validation":
+            seen.append(rows)
+        return batches(self, label, rows, skip)
+
+    monkeypatch.setattr(Trainer, "_batches", watching)
+    train(packed, tmp_path / "contrast", epochs=2, validation=0.5)
+    first, second = seen
+    assert len(first) > 1
+    for one, other in zip(first, second, strict=True):
+        assert one.tolist() == other.tolist() == sorted(one.tolist())
+        assert len(set(packed.source_codes[one].tolist())) > 1
+    held_out = sorted(np.concatenate(first).tolist())
+    train(packed, tmp_path / "alone", epochs=1, validation=0.5, contrast_weight=0.0)
+    assert np.concatenate(seen[-1]).tolist() == held_out
+
+
+def test_epochs_are_compared_at_one_weight_of_the_divergence(
+    packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    """However small it still is in training."""
+    train(packed, tmp_path / "run", epochs=3, lr=1e-12, kl_warmup_epochs=9, beta=50.0)
+    losses = [record["validation"]["loss"] for record in lines(tmp_path / "run")]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_another(

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, FromRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -51,6 +51,8 @@ pub(crate) fn open_stdin() -> io::Result<File> {
 /// Nobody else may close or own the descriptor.
 #[cfg(feature = "python")]
 pub(crate) unsafe fn file_of_descriptor(descriptor: i32) -> File {
+    use std::os::fd::FromRawFd;
+
     // SAFETY: the caller's promise is the one that is asked for.
     unsafe { File::from_raw_fd(descriptor) }
 }

@@ -12,6 +12,9 @@ from kvae.config.encoders import AnyEncoder, BranchConfig, EncoderConfig
 from kvae.config.latent import HierarchicalLatent, Latent
 from kvae.config.readouts import PretrainedReadout, Readout
 
+# Less than one occurrence in a row of 100,000 letters, which few are longer than.
+ONCE = 1e-5
+
 
 class HiddenConfig(Frozen):
     """Settings of all hidden layers.
@@ -93,7 +96,7 @@ class ModelConfig(HiddenConfig):
     latent: Latent
     decoder: DecoderConfig
     output_space: Literal["linear", "log", "profile"]
-    presence_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-5
+    presence_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = ONCE
     log_floor: Annotated[float, Field(ge=-13.8, lt=0.0)] | None = None
 
     @property
@@ -165,6 +168,11 @@ class ModelConfig(HiddenConfig):
             )
         if self.log_floor is not None:
             raise ValueError("a log_floor belongs to log frequencies, not to a profile")
+        if self.presence_threshold > ONCE:
+            raise ValueError(
+                "in the profile output space a k-mer is present where it occurs: leave "
+                f"presence_threshold at {ONCE:g}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -150,7 +150,6 @@ class GroupedBatches:
         self._log_weights = np.log(sizes)
         self._related = related
         self._n_classes = max(2, batch_size // per_class)
-        self._per_class = per_class
         self._batch_size = batch_size
         self._seed = seed
         self._n_batches = max(1, -(-len(rows) // batch_size))
@@ -173,7 +172,7 @@ class GroupedBatches:
             brought = rng.choice(near, min(_BROUGHT, len(near)), replace=False)
             chosen |= dict.fromkeys(brought.tolist())
         # Where classes are few, more rows of each fill the batch.
-        n_each = max(self._per_class, self._batch_size // n_classes)
+        n_each = max(1, self._batch_size // n_classes)
         rows = [
             rng.choice(self._members[i], min(n_each, len(self._members[i])), replace=False)
             for i in list(chosen)[:n_classes]

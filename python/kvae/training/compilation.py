@@ -58,8 +58,11 @@ class CompiledLoss:
     def _try(self, *args: Any) -> None:
         """Run the function and its gradient once, as if it had not been."""
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        device = next(self._model.parameters()).device
         try:
-            torch.autograd.backward(self._compiled(*args).loss)
+            # A run that is resumed makes another trial, and is to draw what it would have drawn.
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                torch.autograd.backward(self._compiled(*args).loss)
         except (KvaeError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - told in a warning

@@ -188,7 +188,8 @@ class Trainer:
         train, n_rows = self._train(epoch, beta, boundary)
         trained = time.perf_counter()
         lr = self.lr
-        validation = self._validate(epoch, beta, boundary)
+        # At the weight that the divergence will have: epochs are compared by it, and the rate.
+        validation = self._validate(epoch, self._config.loss.beta, boundary)
         self.position, self._sums = 0, None
         loss = validation["loss"]
         if self._config.training.schedule == "plateau":
@@ -237,6 +238,18 @@ class Trainer:
         shuffle = shuffled_blocks if training.shuffle == "blocks" else shuffled
         order = shuffle(self._split.train, training.seed, epoch)
         return split_batches(order, training.batch_size)
+
+    def _validation_batches(self) -> list[Indices]:
+        """Batches of the validation, the same in every epoch.
+
+        Where rows are contrasted they are mixed: those of one class follow each other in
+        storage, and batches of one class have the least contrast where all latents are alike.
+        """
+        training, rows = self._config.training, self._split.validation
+        if self._config.loss.contrast_weight > 0.0:
+            shuffle = shuffled_blocks if training.shuffle == "blocks" else shuffled
+            rows = shuffle(rows, training.seed ^ _VALIDATION_STREAM, 0)
+        return split_batches(rows, training.batch_size)
 
     def _set_lr(self, epoch: int, n_batches: int) -> None:
         """Set the rate of the next step, where it follows from how far the run is."""
@@ -315,8 +328,7 @@ class Trainer:
         guard = _LossGuard(self._source)
         generator = torch.Generator(self.device)
         generator.manual_seed(self._config.training.seed ^ _VALIDATION_STREAM)
-        batches = split_batches(self._split.validation, self._config.training.batch_size)
-        for batch in self._batches("validation", batches):
+        for batch in self._batches("validation", self._validation_batches()):
             noise_BL = self._noise(len(batch.rows), generator)
             with self._precision.autocast():
                 classes_B = self._classes_of(batch.rows)
