@@ -46,16 +46,15 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
 /// # Errors
 /// If it cannot be read.
 #[cfg(feature = "python")]
-pub(crate) fn sum_of_file(path: &Path) -> Result<u64> {
+pub(crate) fn sum_of_file(path: &Path) -> io::Result<u64> {
     use std::hash::Hasher;
     use std::io::Read;
 
-    let io = |error| Error::io(path, error);
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = File::open(path)?;
     let mut state = XxHash3_64::new();
     let mut piece = vec![0; 1 << 20];
     loop {
-        match file.read(&mut piece).map_err(io)? {
+        match file.read(&mut piece)? {
             0 => return Ok(state.finish()),
             count => state.write(&piece[..count]),
         }

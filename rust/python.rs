@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods,
 };
-use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -403,7 +403,9 @@ fn shard_of(index: Whole, count: Whole) -> PyResult<Shard> {
 /// The XXH3 of a file.
 #[pyfunction]
 fn sum_of_file(py: Python<'_>, path: PathBuf) -> PyResult<String> {
-    Ok(format!("{:016x}", py.detach(|| crate::checksums::sum_of_file(&path))?))
+    let sum = py.detach(|| crate::checksums::sum_of_file(&path));
+    let sum = sum.map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string())))?;
+    Ok(format!("{sum:016x}"))
 }
 
 /// Which files of a folder are to be read, by their names.

@@ -265,7 +265,9 @@ def test_sequences_may_have_moved(
     sources = [f"elsewhere/{path.name}"] * len(CODE)
     latent = write_latents(tmp_path / "latent.arrow", VECTORS, sources=sources)
     with pytest.raises(KvaeError, match=r"elsewhere/assembly\.fna\.gz: no such file.*--sequences"):
-        kvae.cluster(latent, bins=tmp_path / "bins", min_bin_bases=0)
+        kvae.cluster(latent, tmp_path / "c.tsv", bins=tmp_path / "bins", min_bin_bases=0)
+    # So that the same command with --sequences works.
+    assert not list(tmp_path.glob("c.tsv*"))
     for sequences in (path.parent, path):
         found = kvae.cluster(
             latent, bins=tmp_path / "bins", sequences=sequences, min_bin_bases=0, force=True

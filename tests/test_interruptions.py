@@ -175,32 +175,30 @@ def test_an_interruption_that_was_dropped_comes_again(
 
 # Computes without end, and without Python hearing of anything meanwhile.
 DEAF = """
-import collections, itertools, signal, sys, time
+import collections, itertools, signal, sys
 from kvae.atomic import atomic_folder, atomic_output
 from kvae.cli import stopping
 
-if sys.argv[1] == "ignored":
+kind, stopping._DEAF_SECONDS, stopping._PATIENCE = sys.argv[1], *map(float, sys.argv[2:])
+if kind == "ignoring":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-stopping._DEAF_SECONDS, stopping._PATIENCE = float(sys.argv[2]), float(sys.argv[3])
 with stopping.stoppable(), atomic_output("out.arrow") as file, atomic_folder("folder") as folder:
     file.write_text("half")
     (folder / "part").write_text("half")
     print("ready", flush=True)
-    if sys.argv[1] != "hearing":
+    if kind != "hearing":
         collections.deque(itertools.repeat(0), 0)
     try:
         signal.pause()
     finally:
-        # As long as a deaf program would be waited for, and more.
-        until = time.monotonic() + 3 * float(sys.argv[2])
-        while time.monotonic() < until:
-            pass
+        print("cleaning", flush=True)
+        sys.stdin.read()
 """
 
 
 def deaf_program(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", DEAF, *arguments]
-    program = subprocess.Popen(command, cwd=folder, stdout=PIPE, stderr=PIPE, text=True)
+    program = subprocess.Popen(command, cwd=folder, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
     # It has begun to compute by now, or will have been told before.
@@ -215,7 +213,7 @@ def test_a_program_that_does_not_hear_ends_nevertheless(
 ) -> None:
     program = deaf_program(tmp_path, "deaf", "0.5", "0.2")
     program.send_signal(number)
-    _, said = program.communicate(timeout=20)
+    _, said = program.communicate(timeout=60)
     assert program.returncode == 128 + number
     word = "interrupted" if number == signal.SIGINT else "terminated"
     assert said == f"kvae: {word}\n"
@@ -229,31 +227,33 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     time.sleep(0.5)
     assert program.poll() is None
     program.send_signal(signal.SIGTERM)
-    _, said = program.communicate(timeout=20)
+    _, said = program.communicate(timeout=60)
     assert (program.returncode, said) == (143, "kvae: terminated\n")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nobody watches there")
 def test_a_program_that_hears_may_take_its_time(tmp_path: Path) -> None:
-    program = deaf_program(tmp_path, "hearing", "0.3", "60")
+    program = deaf_program(tmp_path, "hearing", "2", "60")
     program.send_signal(signal.SIGTERM)
-    time.sleep(0.6)
-    # It cleans up, for longer than it would be waited for.
+    assert program.stdout is not None
+    assert program.stdout.readline() == "cleaning\n"
+    # Longer than it would be waited for.
+    time.sleep(3)
     assert program.poll() is None
-    _, said = program.communicate(timeout=20)
+    _, said = program.communicate("", timeout=60)
     assert (program.returncode, said) == (143, "kvae: terminated\n")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nobody watches there")
 def test_a_program_that_ignores_ctrl_c_goes_on(tmp_path: Path) -> None:
-    program = deaf_program(tmp_path, "ignored", "0.2", "0.1")
+    program = deaf_program(tmp_path, "ignoring", "0.2", "0.1")
     program.send_signal(signal.SIGINT)
     time.sleep(0.8)
     assert program.poll() is None
     program.send_signal(signal.SIGTERM)
-    assert program.wait(timeout=20) == 143
+    assert program.wait(timeout=60) == 143
     program.communicate()
 
 

@@ -210,6 +210,38 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     ).read_text()
 
 
+def test_a_run_with_labels_goes_on_from_anywhere(
+    packed: kvae.FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [Path(name).name for name in packed.source_names]
+    text = "file\tkind\n" + "".join(f"{name}\t{i}\n" for i, name in enumerate(names[:-1]))
+    table = tmp_path / "labels.tsv"
+    table.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    config = profile_run(**TINY | {"positives": "contig"})
+    told = Record()
+
+    def go_on(epochs: int, **arguments: Any) -> TrainResult:
+        fixed: dict[str, Any] = {"device": "cpu", "threads": 1, "epochs": epochs}
+        return kvae.train(packed, tmp_path / "run", **fixed, **arguments)
+
+    with pytest.raises(KvaeError, match=r"labels\.tsv: .*name it with --positives"):
+        go_on(1, labels="labels.tsv", config=config)
+    assert not (tmp_path / "run").exists()
+    go_on(1, labels="labels.tsv", positives="kind", progress=told, config=config)
+    n_labelled = int((packed.source_codes < len(names) - 1).sum())
+    line = f"{table}: {n_labelled} of {len(packed)} rows have a kind"
+    assert any(message.startswith(line) for message in told.messages)
+    (tmp_path / "moved").mkdir()
+    monkeypatch.chdir(tmp_path / "moved")
+    go_on(2, resume=True)
+    table = table.rename(tmp_path / "moved" / "table.tsv")
+    go_on(3, resume=True, labels="table.tsv")
+    table.write_text(text.replace("\t0", "\t1"))
+    with pytest.raises(KvaeError, match=r"or with other labels than .*table\.tsv has"):
+        go_on(4, resume=True)
+
+
 def test_rows_that_are_validated_by_contrast_are_mixed(
     packed: kvae.FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

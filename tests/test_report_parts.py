@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import kvae
 from kvae.errors import KvaeError
 from kvae.latents import Latents, read_latents
 from kvae.progress import Progress
@@ -29,7 +30,9 @@ from kvae.reporting.reading import RunFacts, read_run
 from kvae.reporting.scores import best_figures, read_scores
 from kvae.sampling import balanced_rows
 from kvae.training.options import configure
+from kvae.training.run import TrainingInterrupted
 from reports import EVIL, clouds, write_latents
+from training_runs import StopIn
 
 # --- curves ----------------------------------------------------------------------------
 
@@ -138,6 +141,16 @@ def test_inputs_are_found_where_they_were_or_beside_a_moved_run(tmp_path: Path) 
     assert read_run(path).inputs() == []
     (tmp_path / "feats.arrow").touch()
     assert [found.name for found in read_run(path).inputs()] == ["feats.arrow"]
+
+
+def test_a_run_without_a_finished_epoch_has_a_page(feature_file: Path, tmp_path: Path) -> None:
+    small: dict[str, Any] = {"preset": "dot", "latent": 8, "epochs": 1, "batch_size": 16}
+    with pytest.raises(TrainingInterrupted):
+        kvae.train(
+            feature_file, tmp_path / "run", **small, device="cpu", threads=1, progress=StopIn(1)
+        )
+    made = kvae.report(tmp_path / "run", tmp_path / "page.html", map="pca", device="cpu")
+    assert "no epoch of this run is finished" in made.missing["calibration"]
 
 
 # --- calibration -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.layout import Layout
 from kvae.training.run import TrainingInterrupted, train
+from sequences import listing
 from small import MemoryStore, make_store, small_run
 from training_runs import Finished, Record, StopIn, assert_same_run, checkpoint, lines, run
 
@@ -69,6 +70,24 @@ def test_resume_without_a_run_starts_one(store: MemoryStore, tmp_path: Path) -> 
     progress = Record()
     assert run(store, tmp_path / "run", resume=True, progress=progress).epochs == 2
     assert any("no run to resume" in message for message in progress.messages)
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [("checkpoints/*", "holds no checkpoint to go on from"), ("model.safetensors", "is missing")],
+)
+def test_what_a_run_has_done_is_not_thrown_away(
+    store: MemoryStore, tmp_path: Path, lost: str, words: str
+) -> None:
+    folder = tmp_path / "run"
+    run(store, folder)
+    for path in folder.glob(lost):
+        path.unlink()
+    before = listing(folder)
+    with pytest.raises(KvaeError, match=f"{words}.*--force to start over"):
+        run(store, folder, epochs=4, resume=True)
+    assert listing(folder) == before
+    run(store, folder, force=True)
 
 
 def test_a_resumed_run_keeps_its_configuration(

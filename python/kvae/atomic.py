@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from kvae.errors import KvaeError, refused
 from kvae.remote.uris import RemotePath, as_path
 from kvae.system import exchange, sync, use_default_mode
 
-__all__ = ["atomic_folder", "atomic_output", "check_output", "keep_inputs"]
+__all__ = ["atomic_folder", "atomic_output", "check_output", "check_outputs", "keep_inputs"]
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -30,8 +31,8 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     Raises
     ------
     KvaeError
-        If the folder is missing, `path` is a folder or a device, or there is a
-        file already and `force` is false. Of a URI, also if it cannot be looked up.
+        If the folder is missing or cannot be written to, `path` is a folder or a device,
+        or there is a file already and `force` is false. Of a URI, also if it cannot be looked up.
     """
     given = as_path(path)
     if isinstance(given, RemotePath):
@@ -47,16 +48,49 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
-        return target
+        mode = None
     except OSError as error:
         raise KvaeError(f"{given}: {error.strerror}") from error
-    if stat.S_ISDIR(mode):
-        raise KvaeError(f"{given}: is a folder: name a file with -o")
-    if not stat.S_ISREG(mode):
-        raise KvaeError(f"{given}: is not a regular file: name another one with -o")
-    if not force:
-        raise KvaeError(f"{given}: exists already: give --force to replace it, or another -o")
+    if mode is not None:
+        if stat.S_ISDIR(mode):
+            raise KvaeError(f"{given}: is a folder: name a file with -o")
+        if not stat.S_ISREG(mode):
+            raise KvaeError(f"{given}: is not a regular file: name another one with -o")
+        if not force:
+            raise KvaeError(f"{given}: exists already: give --force to replace it, or another -o")
+    _check_writable(given, target.parent)
     return target
+
+
+def check_outputs(folder: Path, names: Iterable[str], *, force: bool = False) -> None:
+    """Make sure that files may be written into a folder, which may have to be made.
+
+    Raises
+    ------
+    KvaeError
+        If the folder around it is missing, it is a file, or one of the files may not be
+        written, as `check_output` says.
+    """
+    if isinstance(folder, RemotePath):
+        for name in names:
+            check_output(folder / name, force=force)
+        return
+    around = folder.absolute().parent
+    if not around.is_dir():
+        raise KvaeError(f"{folder}: the folder {folder.parent} does not exist: create it first")
+    if not folder.exists():
+        _check_writable(folder, around)
+        return
+    if not folder.is_dir():
+        raise KvaeError(f"{folder}: exists and is not a folder")
+    for name in names:
+        check_output(folder / name, force=force)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
+    if not os.access(folder, os.W_OK):
+        reason = os.strerror(errno.EACCES)
+        raise KvaeError(f"{path}: cannot write to its folder: {reason}")
 
 
 def keep_inputs(output: str | os.PathLike[str], *inputs: object) -> None:

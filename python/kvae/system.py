@@ -24,6 +24,7 @@ __all__ = [
     "open_files",
     "peak_memory",
     "set_open_files",
+    "signal_heard",
     "speak_utf8",
     "sync",
     "use_default_mode",
@@ -76,6 +77,9 @@ if sys.platform == "win32":
     def watched_signals(patience: float, pause: float) -> AbstractContextManager[None]:
         """Watch nothing: Ctrl-C is all there is, and ends what computes without Python."""
         return nullcontext()
+
+    def signal_heard() -> None:
+        """Say nothing, as nobody watches."""
 
     def open_files() -> tuple[int, int] | None:
         """Tell that there is no limit of open files to raise."""
@@ -136,7 +140,8 @@ else:
         """End the program for a signal even where Python's handlers are never called.
 
         Libraries that compute, or wait, may not come back to Python for long. Temporary
-        outputs are removed, and the exit code is the signal's.
+        outputs are removed, and the exit code is the signal's. Handlers have to say that
+        they were called, by `signal_heard`.
 
         Parameters
         ----------
@@ -156,6 +161,12 @@ else:
             _watched.discard(told)
             signal.set_wakeup_fd(former)
             os.close(told)
+
+    def signal_heard() -> None:
+        """Say that a handler was called, to whoever watches the signals."""
+        for told in _watched:
+            with suppress(OSError):
+                os.write(told, b"\0")
 
     def exchange(one: Path, other: Path) -> bool:
         """Exchange two folders in one step, if the system and the file system can."""

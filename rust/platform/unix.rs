@@ -57,6 +57,26 @@ pub(crate) unsafe fn file_of_descriptor(descriptor: i32) -> File {
     unsafe { File::from_raw_fd(descriptor) }
 }
 
+/// Starts a thread that no signal is given to: given to another than the main one, it would
+/// interrupt no system call there, and Python would not hear of it.
+#[cfg(feature = "python")]
+pub(crate) fn spared_signals<T>(start: impl FnOnce() -> T) -> T {
+    use std::mem::MaybeUninit;
+
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both sets are written before they are read, here and below.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
+    }
+    // The new thread has this one's mask.
+    let started = start();
+    // SAFETY: the mask is the one that was there.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    started
+}
+
 /// Waits until there is something to read, or the end; whether there is.
 pub(crate) fn wait_for_input(file: &File, patience: Duration) -> io::Result<bool> {
     let patience = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };

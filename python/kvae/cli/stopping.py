@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from kvae.system import watched_signals
+from kvae.system import signal_heard, watched_signals
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -75,6 +75,7 @@ class _Stop:
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """Leave for a signal, and look later whether that has worked."""
+        signal_heard()
         self.heard = signal.Signals(number)
         signal.signal(signal.SIGALRM, self._look)
         signal.setitimer(signal.ITIMER_REAL, _PATIENCE, _PATIENCE)

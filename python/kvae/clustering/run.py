@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,22 +192,23 @@ def cluster(
             found = centre_clusters(contigs.vectors, k, seed)
     method = "communities" if k is None else "k-means"
     result = Clusters(contigs, _ordered(found, contigs.lengths, min_contigs), method)
-    if output is not None:
-        with atomic_output(output, force=force) as temporary:
+    # The table is moved to its place when the bins are in theirs: there are both or neither.
+    with nullcontext() if output is None else atomic_output(output, force=force) as temporary:
+        if temporary is not None:
             lines = cluster_lines(contigs, result.codes, format)
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(lines)
-    if bins is None:
-        return result
-    written = write_bins(
-        contigs,
-        result.codes,
-        bins,
-        sequences=sequences,
-        min_bases=min_bin_bases,
-        force=force,
-        progress=progress,
-    )
+        if bins is None:
+            return result
+        written = write_bins(
+            contigs,
+            result.codes,
+            bins,
+            sequences=sequences,
+            min_bases=min_bin_bases,
+            force=force,
+            progress=progress,
+        )
     return Clusters(contigs, result.codes, method, Path(bins), written)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kvae.atomic import atomic_output, check_output
+from kvae.atomic import atomic_output, check_outputs
 from kvae.description.moments import Moments
 from kvae.description.tables import table_format, write_table
 from kvae.errors import KvaeError
@@ -240,16 +240,7 @@ def _check_outputs(folder: Path, table: str, *, force: bool) -> None:
     if Path(table).name != table:
         raise KvaeError(f"{table}: name the table alone, the folder is {folder}")
     table_format(table)
-    if isinstance(folder, RemotePath):
-        for name in ("summary.json", table, *_PICTURES):
-            check_output(folder / name, force=force)
-        return
-    if not folder.absolute().parent.is_dir():
-        raise KvaeError(f"{folder}: the folder {folder.parent} does not exist: create it first")
-    if folder.exists() and not folder.is_dir():
-        raise KvaeError(f"{folder}: exists and is not a folder")
-    for name in ("summary.json", table, *_PICTURES) if folder.exists() else ():
-        check_output(folder / name, force=force)
+    check_outputs(folder, ("summary.json", table, *_PICTURES), force=force)
 
 
 def _write(described: Description, folder: Path, table: str, *, force: bool) -> None:

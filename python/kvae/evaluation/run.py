@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kvae import defaults
+from kvae.atomic import check_outputs
 from kvae.device import resolve_device, torch_threads
 from kvae.errors import KvaeError
 from kvae.evaluation.background import learn_background, pool_genomes
@@ -32,7 +33,7 @@ from kvae.evaluation.usefulness import (
 )
 from kvae.evaluation.vectors import Matrix, Reference, raw_vectors
 from kvae.evaluation.words import sentences
-from kvae.evaluation.writing import check_outputs, write_outputs
+from kvae.evaluation.writing import FILES, write_outputs
 from kvae.labels import GENUS, SOURCE, SPECIES, RowLabels, label_rows, read_labels
 from kvae.model import KmerVAE
 from kvae.progress import Progress
@@ -144,7 +145,7 @@ def evaluate(
     _check_arguments(rows, seeds, bins, reference, reference_labels, labels, only_labelled)
     check_seed(seed, seeds)
     if folder is not None:
-        check_outputs(folder, force=force)
+        check_outputs(folder, FILES, force=force)
     torch_device = resolve_device(device)
     table = None if labels is None else read_labels(labels)
     if table is not None:

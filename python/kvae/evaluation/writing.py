@@ -7,30 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from kvae.atomic import atomic_output, check_output
-from kvae.errors import KvaeError
+from kvae.atomic import atomic_output
 from kvae.evaluation.outcome import Evaluation
 from kvae.evaluation.tables import as_markdown, describe
 from kvae.remote.uris import RemotePath
 
-__all__ = ["check_outputs", "write_outputs"]
+__all__ = ["FILES", "write_outputs"]
 
 _JSON, _MARKDOWN = "evaluation.json", "evaluation.md"
 _PICTURES = ("evaluation.png", "evaluation.svg")
-
-
-def check_outputs(folder: Path, *, force: bool) -> None:
-    """Refuse outputs that cannot be written before anything is read."""
-    if isinstance(folder, RemotePath):
-        for name in (_JSON, _MARKDOWN, *_PICTURES):
-            check_output(folder / name, force=force)
-        return
-    if not folder.absolute().parent.is_dir():
-        raise KvaeError(f"{folder}: the folder {folder.parent} does not exist: create it first")
-    if folder.exists() and not folder.is_dir():
-        raise KvaeError(f"{folder}: exists and is not a folder")
-    for name in (_JSON, _MARKDOWN, *_PICTURES) if folder.exists() else ():
-        check_output(folder / name, force=force)
+FILES = (_JSON, _MARKDOWN, *_PICTURES)
 
 
 def write_outputs(evaluation: Evaluation, folder: Path, *, force: bool) -> None:

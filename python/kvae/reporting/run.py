@@ -191,6 +191,8 @@ def report(
         drawn = None
         if points is not None and rows is not None:
             drawn = draw_map(points.latents.vectors, rows, method, seed, progress)
+    if model is None:
+        missing["calibration"] = "There are no weights yet: no epoch of this run is finished."
     graph, n_parameters = _graph(facts)
     if scores is None:
         missing["scores"] = (

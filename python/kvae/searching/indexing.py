@@ -110,9 +110,10 @@ class LatentIndex:
         for name in (_VECTORS, _ROWS):
             if self._size(name) != facts["sizes"].get(name):
                 raise KvaeError(f"{self.path / name}: is not whole: build the index again")
-            if name in sums and _core.sum_of_file(self.path / name) != sums[name]:
-                raise KvaeError(f"{self.path / name}: is damaged: build the index again")
         try:
+            for name in sums.keys() & {_VECTORS, _ROWS}:
+                if _core.sum_of_file(self.path / name) != sums[name]:
+                    raise KvaeError(f"{self.path / name}: is damaged: build the index again")
             self._graph = GraphIndex.open(self.path / _VECTORS, facts["latent"], threads)
             with pa.memory_map(str(self.path / _ROWS)) as source:
                 self.rows = pa.ipc.open_file(source).read_all()

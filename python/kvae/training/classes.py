@@ -38,10 +38,13 @@ class Classes:
     are_grouped
         Whether a batch has to bring rows of one class together: the halves of one
         contig's row meet by themselves.
+    n_labelled
+        Rows whose class is one of a table of labels, None where there is none.
     """
 
     codes: Indices
     are_grouped: bool
+    n_labelled: int | None = None
 
 
 def row_classes(source: RowSource, training: TrainConfig) -> Classes:
@@ -66,7 +69,7 @@ def row_classes(source: RowSource, training: TrainConfig) -> Classes:
     classes = _codes(named)
     without = named == ""
     classes[without] = classes.max(initial=-1) + 1 + contigs[without]
-    return Classes(_codes(classes), are_grouped=True)
+    return Classes(_codes(classes), are_grouped=True, n_labelled=int((~without).sum()))
 
 
 def _pairs(codes: Indices, ids: Any) -> Array | Indices:
@@ -143,7 +146,9 @@ class GroupedBatches:
         order = np.argsort(codes[rows], kind="stable")
         present, sizes = np.unique(codes[rows], return_counts=True)
         if len(present) < 2:
-            raise KvaeError("all rows are of one class: contrast needs two or more")
+            raise KvaeError(
+                "all rows are of one class: contrast needs two or more, choose other positives"
+            )
         self._members = np.split(rows[order], np.cumsum(sizes)[:-1])
         # As if rows were drawn: a class of a few, seen as often as one of thousands, would be
         # learned by heart. A batch has each class once, so large ones do not fill it.

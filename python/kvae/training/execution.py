@@ -288,6 +288,12 @@ class Execution:
             return path.name if path else ""
 
         found = self.processes.first_says(name)
+        # The first epoch's figures may be there before its checkpoint.
+        if not found and len(self.folder.read_metrics()) > 1:
+            raise KvaeError(
+                f"{self.folder.checkpoints}: holds no checkpoint to go on from, although epochs of "
+                "this run are finished: give --force to start over"
+            )
         return self.folder.checkpoints / found if found else None
 
     def _resume(self, trainer: Trainer, path: Path) -> RunState:
@@ -296,8 +302,16 @@ class Execution:
             path, self.model, trainer.optimizer, trainer.scheduler, self.device
         )
         if state.data != self.data:
+            table = self.config.training.labels
+            labels = f", or with other labels than {table} has" if table else ""
             raise KvaeError(
-                f"{self.folder.path} was trained on other rows than {self.source.path} holds"
+                f"{self.folder.path} was trained on other rows than {self.source.path} "
+                f"holds{labels}"
+            )
+        if state.best is not None and not self.folder.model.exists():
+            raise KvaeError(
+                f"{self.folder.model}: is missing, and was the best of {state.epoch} epoch(s): "
+                "give --force to start over"
             )
         restore_scaler(trainer.scaler, state.scaler)
         trainer.restore(state.step, state.position, sums)
@@ -365,6 +379,12 @@ class Execution:
             f"{len(split.train) / n_parameters:.2g} rows per parameter; "
             f"{self.precision.name} on {self.device}{several if self.processes.are_several else ''}"
         )
+        if self.classes is not None and self.classes.n_labelled is not None:
+            training = self.config.training
+            self.progress.message(
+                f"{training.labels}: {self.classes.n_labelled:,} of {len(self.source):,} rows have"
+                f" a {training.positives}; each other contig is a class of its own"
+            )
         learns_inputs = isinstance(self.model.encoder, ProfileEncoder)
         if learns_inputs and self.init is None and len(split.train) < FEW_ROWS:
             self.progress.message(

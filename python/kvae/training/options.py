@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from kvae.run_folder import RunFolder
 
 # Training settings that a resumed run may change: they decide how far and how fast
-# it goes and what survives, not what is computed.
-_FREE = ("epochs", "checkpoint_minutes", "compile")
+# it goes and what survives, not what is computed. A table of labels may have been moved;
+# what it says is compared with what it said.
+_FREE = ("epochs", "checkpoint_minutes", "compile", "labels")
 
 
 def configure(

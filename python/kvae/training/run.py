@@ -19,6 +19,7 @@ from kvae.epoch_progress import TrainProgress
 from kvae.errors import KvaeError
 from kvae.logs import describe_inputs
 from kvae.pretrained import StartingModel
+from kvae.remote.uris import RemotePath, as_path
 from kvae.row_sources import Features, feature_files, input_files, open_rows
 from kvae.run_folder import RunFolder
 from kvae.store import FeatureStore
@@ -139,7 +140,8 @@ def train(
         "training.deterministic": deterministic,
         "model.latent": latent,
         "training.positives": positives,
-        "training.labels": None if labels is None else str(labels),
+        # A run is gone on with from anywhere.
+        "training.labels": None if labels is None else _whole_path(labels),
         "sequences.window": window,
         "sequences.min_length": min_length,
         "sequences.resample": resample,
@@ -181,6 +183,11 @@ def train(
         n_threads = max(1, available_threads() // processes_here()) if threads is None else threads
         for line in describe_inputs(input_files(features) or ()):
             LOGGER.info("input: %s", line)
+        if labels is not None and run_config.training.positives in ("contig", "source"):
+            raise KvaeError(
+                f"{labels}: a table of labels is read for one of its columns: name it with "
+                "--positives"
+            )
         LOGGER.info("%s in %s: %s", decision[:6].strip("."), folder.path, decision[6:])
         start = time.perf_counter()
         source = open_rows(
@@ -217,6 +224,11 @@ def train(
                 input_files(features),
             )
             return execution.execute(resume=decision.startswith("resume"), is_there=was_there)
+
+
+def _whole_path(path: str | Path) -> str:
+    name = as_path(path)
+    return str(name if isinstance(name, RemotePath) else name.absolute())
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from kvae.system import signal_heard
+
 # One Ctrl-C can arrive twice within a moment: from the terminal and from a
 # launcher that passes it on.
 _ECHO_SECONDS = 1.0
@@ -52,6 +54,7 @@ class StopSignals:
         self._restore()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        signal_heard()
         now = time.monotonic()
         if self.received is None:
             self.received, self._when = signal.Signals(number), now
