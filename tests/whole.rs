@@ -323,7 +323,8 @@ fn a_run_stops_when_it_is_told_to() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("large.fa");
     let mut text = b">a\n".to_vec();
-    text.extend(b"GATTACAACGT\n".repeat(400_000));
+    // So long that nothing is done before it is told for the first time.
+    text.extend(b"GATTACAACGT\n".repeat(8_000_000));
     fs::write(&path, text).unwrap();
     let out = folder.path().join("out.arrow");
     let mut watch = |_, _| Err(Error::Interrupted);
