@@ -24,6 +24,7 @@ from kvae.interruptions import kept_interruptions
 from kvae.nearest import GraphIndex, unit_rows
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
+on_unix = pytest.mark.skipif(sys.platform == "win32", reason="nobody watches signals there")
 
 
 def terminate(number: int, frame: object) -> NoReturn:
@@ -207,7 +208,7 @@ def deaf_program(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.skipif(sys.platform == "win32", reason="nobody watches there")
+@on_unix
 def test_a_program_that_does_not_hear_ends_nevertheless(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -220,7 +221,7 @@ def test_a_program_that_does_not_hear_ends_nevertheless(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="nobody watches there")
+@on_unix
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     program = deaf_program(tmp_path, "deaf", "600", "0.2")
     program.send_signal(signal.SIGINT)
@@ -232,7 +233,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="nobody watches there")
+@on_unix
 def test_a_program_that_hears_may_take_its_time(tmp_path: Path) -> None:
     program = deaf_program(tmp_path, "hearing", "2", "60")
     program.send_signal(signal.SIGTERM)
@@ -246,7 +247,7 @@ def test_a_program_that_hears_may_take_its_time(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="nobody watches there")
+@on_unix
 def test_a_program_that_ignores_ctrl_c_goes_on(tmp_path: Path) -> None:
     program = deaf_program(tmp_path, "ignoring", "0.2", "0.1")
     program.send_signal(signal.SIGINT)
@@ -257,7 +258,7 @@ def test_a_program_that_ignores_ctrl_c_goes_on(tmp_path: Path) -> None:
     program.communicate()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@on_unix
 def test_signals_of_children_are_theirs() -> None:
     code = """
 import os, signal, time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,9 @@ LINES = [
     "encode run shards -o shards/feats-0001-of-0001.arrow",
     "encode model.arrow feats.arrow -o model.arrow",
     "export feats.arrow -o feats.arrow",
+    "export shards -o shards/feats-0001-of-0001.arrow",
+    "pretrain shards -o shards/feats-0001-of-0001.arrow --epochs 1",
+    "report run --features shards -o shards/feats-0001-of-0001.arrow",
     "export latent.arrow -o latent.arrow",
     "export model.onnx -o model.onnx",
 ]
@@ -97,7 +101,7 @@ NUMBERS = [
     (f"featurize a.fa -o x.arrow --min-length {2**64}", f"{2**64} is too large a number"),
     (f"featurize a.fa -o x.arrow -t {HUGE}", f"{HUGE} is too large a number"),
     (f"featurize a.fa -o x --shard 1/{HUGE}", f"{HUGE} is too large a number"),
-    (f"plan a.fa --window {HUGE}", f"{HUGE} is too large a number"),
+    (f"plan a.fa -q --window {HUGE}", f"{HUGE} is too large a number"),
     ("cluster latent.arrow -o x.tsv --seed -1", "seed must be from 0 to 4294967295, got -1"),
     (f"cluster latent.arrow -o x.tsv --seed {2**64}", "seed must be from 0"),
     (f"cluster latent.arrow -o x.tsv -k 3 --seed {2**32}", "seed must be from 0"),
@@ -107,41 +111,17 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("line", "words"), NUMBERS)
-def test_numbers_out_of_range_are_one_line(
-    made: Path,
-    line: str,
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(made)
-    assert command(f"kvae {line}", monkeypatch) == 1
-    said = capfd.readouterr().err.splitlines()[-1]
-    assert said.startswith("kvae: error: ")
-    assert words in said
-    assert not list(made.glob("x*"))
+MISTAKES = [
+    ("featurize a.fa -o -", "-: an output is a file here"),
+    ("search nothing latent.arrow", "nothing: no such file"),
+    ("doctor nowhere", "nowhere: no such folder"),
+    ("train feats.arrow -o x --window 100", "feats.arrow: holds rows, and a window"),
+    ("train shards -o x --min-length 100", "shards: holds rows, and a window"),
+]
 
 
-def test_a_k_out_of_range_is_wrong_usage(
-    made: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(made)
-    assert command(f"kvae export feats.arrow -o x.parquet --k {HUGE}", monkeypatch) == 2
-    assert f"{HUGE} is too large a number" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("featurize a.fa -o -", "-: an output is a file here"),
-        ("search nothing latent.arrow", "nothing: no such file"),
-        ("doctor nowhere", "nowhere: no such folder"),
-        ("train feats.arrow -o x --window 100", "feats.arrow: holds rows, and a window"),
-        ("train shards -o x --min-length 100", "shards: holds rows, and a window"),
-    ],
-)
-def test_what_cannot_be_meant_is_told(
+@pytest.mark.parametrize(("line", "words"), NUMBERS + MISTAKES)
+def test_what_cannot_be_meant_is_told_in_a_line(
     made: Path,
     line: str,
     words: str,
@@ -151,6 +131,34 @@ def test_what_cannot_be_meant_is_told(
     monkeypatch.chdir(made)
     assert command(f"kvae {line}", monkeypatch) == 1
     (said,) = capfd.readouterr().err.splitlines()
+    assert said.startswith("kvae: error: ")
     assert words in said
     assert not list(made.glob("x*"))
     assert not (made / "-").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pretrain feats.arrow -o x.safetensors --epochs 1",
+        "evaluate run feats.arrow -o x",
+        "describe feats.arrow -o x",
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_seen_before_the_work(
+    made: Path, line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.chdir(made)
+    assert command(f"kvae {line}", monkeypatch) == 1
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said.endswith(": cannot write to its folder: Permission denied")
+
+
+def test_a_k_out_of_range_is_wrong_usage(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(made)
+    assert command(f"kvae export feats.arrow -o x.parquet --k {HUGE}", monkeypatch) == 2
+    assert f"{HUGE} is too large a number" in capfd.readouterr().err

@@ -25,6 +25,11 @@ def encoder(preset: str = "kvae", **changes: Any) -> EncoderConfig | ProfileEnco
         ("kvae", {"gate_hidden": None}, "the profile output space is gate times value"),
         ("dot", {"output_space": "profile"}, "name 4-mers in derived, not in dense"),
         ("kvae", {"log_floor": -10.0}, "a log_floor belongs to log frequencies"),
+        (
+            "kvae",
+            {"presence_threshold": 2e-4},
+            "present where it occurs: leave presence_threshold at",
+        ),
         ("dot", {"nats_weight": 1.0}, "nats_weight weighs the likelihood of a profile"),
         ("kvae", {"output_space": "linear"}, "nats_weight weighs the likelihood of a profile"),
         ("kvae", {"loss.target": "row"}, "contrast needs two latents of everything"),

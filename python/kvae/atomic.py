@@ -101,8 +101,8 @@ def keep_inputs(output: str | os.PathLike[str], *inputs: object) -> None:
     output
         Where something is going to be written.
     inputs
-        Paths and URIs of files that are read, and sequences of them; whatever else is
-        among them is passed over.
+        Paths and URIs of files that are read; objects that have a ``path`` or ``files``;
+        lists of these. Whatever else is among them is passed over.
 
     Raises
     ------
@@ -113,7 +113,10 @@ def keep_inputs(output: str | os.PathLike[str], *inputs: object) -> None:
     for given in inputs:
         if isinstance(given, list | tuple):
             keep_inputs(output, *given)
+            continue
         if not isinstance(given, str | os.PathLike):
+            held = (getattr(given, "path", None), *getattr(given, "files", ()))
+            keep_inputs(output, *(name for name in held if isinstance(name, str | os.PathLike)))
             continue
         path = as_path(given)
         if isinstance(target, RemotePath) or isinstance(path, RemotePath):

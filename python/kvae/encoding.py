@@ -311,7 +311,7 @@ def _write(
     force: bool,
 ) -> Encoded:
     open_writer = latent_format(output)
-    keep_inputs(output, source.path, getattr(source, "files", None))
+    keep_inputs(output, source)
     facts = {
         "model": model_fingerprint(model),
         "run": run,

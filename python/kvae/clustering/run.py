@@ -161,7 +161,7 @@ def cluster(
     check_seed(seed)
     if output is not None:
         check_output(output, force=force)
-        keep_inputs(output, getattr(latents, "path", latents), sequences)
+        keep_inputs(output, latents, sequences)
     if bins is not None:
         check_bins(bins, force=force)
     if isinstance(latents, str | Path):

@@ -104,7 +104,7 @@ def export(
     if what not in WHATS:
         raise KvaeError(f"unknown content {what!r}: use {', '.join(WHATS)}")
     check_output(output, force=force)
-    keep_inputs(output, getattr(source, "path", source), getattr(source, "files", None))
+    keep_inputs(output, source)
     if output.name.lower().endswith(".onnx"):
         from kvae.exporting.onnx import export_encoder
 
@@ -121,6 +121,7 @@ def export(
     from kvae.exporting.features import export_features, open_features
 
     store = open_features(source, k=(4,) if vamb else k, threads=threads)
+    keep_inputs(output, store)
     if vamb:
         from kvae.exporting.vamb import export_composition
 

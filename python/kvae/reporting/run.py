@@ -140,7 +140,7 @@ def report(
     progress = progress or Progress()
     path = Path(output)
     check_output(path, force=force)
-    keep_inputs(path, *RunFolder(run).files, latents, features, labels, clusters, evaluation)
+    keep_inputs(path, RunFolder(run), latents, features, labels, clusters, evaluation)
     if map_rows is not None and map_rows < 1:
         raise KvaeError(f"rows on the map must be at least 1, got {map_rows}")
     check_seed(seed)
@@ -150,6 +150,7 @@ def report(
     scores = None if evaluation is None else read_scores(evaluation)
     with torch_threads(threads):
         store, missing = _open_features(facts, features, threads)
+        keep_inputs(path, store)
         model = _load(facts, store)
         fingerprint = None
         if model is not None:

@@ -33,7 +33,6 @@ class Reference(Protocol):
     """Latents that can be searched."""
 
     path: Path
-    files: tuple[Path, ...]
     rows: pa.Table
     facts: Mapping[str, Any]
 
@@ -58,7 +57,6 @@ class WholeFile:
 
     def __init__(self, latents: Latents) -> None:
         self.path = latents.path
-        self.files: tuple[Path, ...] = (self.path,)
         self.rows = rows_of(latents)
         self.facts = latents.facts
         self._unit = unit_rows(latents.vectors).astype(np.float32)
@@ -226,7 +224,8 @@ def index(
         }
         text = json.dumps(facts, indent=2, ensure_ascii=False)
         (temporary / _FACTS).write_text(text + "\n", encoding="utf-8", newline="\n")
-    return LatentIndex(target, threads)
+    # Its sums have just been taken.
+    return LatentIndex(target, threads, verify=False)
 
 
 def _check_folder(path: Path, *, force: bool) -> None:

@@ -131,11 +131,10 @@ def search(
         raise KvaeError("give a query, or the name of a record of the reference")
     if output is not None:
         check_output(output, force=force)
-        keep_inputs(output, reference, query, run)
         hits_writer(output)
     opened = open_reference(reference, threads)
     if output is not None:
-        keep_inputs(output, *opened.files)
+        keep_inputs(output, opened, query, run)
     with threadpool_limits(threads):
         if record is not None:
             result = _like_records(opened, record, hits, progress)

@@ -91,7 +91,7 @@ def pretrain(
         Nothing is written then.
     """
     target = check_output(output, force=force)
-    keep_inputs(output, getattr(features, "path", features), getattr(features, "files", None))
+    keep_inputs(output, features)
     settings = override(
         TrainConfig(),
         {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed},
@@ -101,6 +101,7 @@ def pretrain(
     progress = progress or Progress()
     torch_device = resolve_device(device)
     source = open_rows(features)
+    keep_inputs(output, source)
     split = split_rows(source, settings.validation, settings.seed)
     with torch_threads(threads), own_random_state(torch_device):
         torch.manual_seed(settings.seed)
