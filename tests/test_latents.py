@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from kvae.errors import KvaeError
-from kvae.latents import read_latents
+from kvae.latents import Latents, read_latents
 from latent_files import write_latents
 from sequences import write
 
@@ -82,6 +82,59 @@ def test_flipped_bits_are_found_or_harmless(tmp_path: Path, suffix: str) -> None
             assert max(latents.source_codes) < len(latents.source_names)
 
 
+def test_every_flipped_bit_of_an_arrow_file_is_found_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "latent.arrow"
+    write_latents(path, VECTORS, ids=IDS, sources=SOURCES, lengths=LENGTHS, batch=10)
+    whole, before = path.read_bytes(), read_latents(path)
+    rng = np.random.default_rng(3)
+    n_found = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            after = read_latents(path)
+        except KvaeError:
+            n_found += 1
+            continue
+        _assert_equal(before, after)
+    # All that carries a value, at least.
+    assert n_found > VECTORS.nbytes + 3 * 8 * N
+
+
+def test_a_batch_that_is_gone_or_there_twice_is_missed(tmp_path: Path) -> None:
+    path = write_latents(tmp_path / "latent.arrow", VECTORS, ids=IDS, batch=10)
+    with pa.ipc.open_file(path) as reader:
+        found = [reader.get_batch_with_custom_metadata(i) for i in range(4)]
+        schema = reader.schema
+    orders = {"gone": [0, 1, 3], "cut": [0, 1, 2], "twice": [0, 1, 1, 3], "swapped": [0, 2, 1, 3]}
+    for name, order in orders.items():
+        forged = tmp_path / f"{name}.arrow"
+        with pa.ipc.new_file(str(forged), schema) as writer:
+            for i in order:
+                writer.write_batch(found[i][0], custom_metadata=found[i][1])
+        with pytest.raises(KvaeError, match=rf"{name}\.arrow: is damaged \(checksums differ\)"):
+            read_latents(forged)
+
+
+def test_an_arrow_file_without_sums_is_read(tmp_path: Path) -> None:
+    path = write_latents(tmp_path / "latent.arrow", VECTORS, ids=IDS, batch=10)
+    with pa.ipc.open_file(path) as reader:
+        table = reader.read_all()
+    with pa.ipc.new_file(str(tmp_path / "b.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    _assert_equal(read_latents(path), read_latents(tmp_path / "b.arrow"))
+
+
+def _assert_equal(a: Latents, b: Latents) -> None:
+    assert a.ids.equals(b.ids)
+    assert a.facts == b.facts
+    for name in ("vectors", "start", "end", "length"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+    sources = [[each.source_names[code] for code in each.source_codes] for each in (a, b)]
+    assert sources[0] == sources[1]
+
+
 def test_other_files_are_refused(tmp_path: Path, feature_file: Path) -> None:
     with pytest.raises(KvaeError, match=r"feats\.arrow: is not a file of latents"):
         read_latents(feature_file)
@@ -133,6 +186,13 @@ def test_vectors_that_are_not_finite_name_the_row(tmp_path: Path) -> None:
     vectors[11, 3] = np.inf
     path = write_latents(tmp_path / "latent.parquet", vectors, ids=IDS)
     with pytest.raises(KvaeError, match=r'row 11 \(record "c3"\): latent not finite'):
+        read_latents(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_no_rows_are_no_latents(tmp_path: Path, suffix: str) -> None:
+    path = write_latents(tmp_path / f"latent{suffix}", VECTORS[:0])
+    with pytest.raises(KvaeError, match=rf"latent\{suffix}: has no latents: encode again"):
         read_latents(path)
 
 

@@ -24,6 +24,7 @@ from kvae.errors import KvaeError, refused
 from kvae.formats import by_suffix
 from kvae.h5ad import read_facts, read_frame
 from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
+from kvae.latents.sums import SUM, sum_of_batch
 from kvae.optional import require
 from kvae.remote import local_files, told_of
 from kvae.remote.uris import RemotePath, as_path
@@ -151,22 +152,38 @@ def is_latent_name(path: str | Path) -> bool:
 
 def _check(latents: Latents) -> None:
     if len(latents) == 0 or latents.n_latent == 0:
-        raise KvaeError(f"{latents.path}: has no latents: encode again")
+        raise _empty(latents.path)
     finite = np.isfinite(latents.vectors).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
         raise KvaeError(f"{latents.describe(row)}: latent not finite: encode again")
 
 
+def _empty(path: Path) -> KvaeError:
+    return KvaeError(f"{path}: has no latents: encode again")
+
+
 def _arrow(path: Path) -> Latents:
     with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
-        table.validate(full=True)
-        return _from_table(path, table)
+        reader = pa.ipc.open_file(source)
+        facts = (reader.schema.metadata or {}).get(b"kvae", b"")
+        batches = []
+        last = reader.num_record_batches - 1
+        for number in range(last + 1):
+            batch, metadata = reader.get_batch_with_custom_metadata(number)
+            batch.validate(full=True)
+            # A file that another tool has written anew has no sums, and is read as it is.
+            stated = (metadata or {}).get(SUM.encode())
+            if stated is not None:
+                found = sum_of_batch(batch, facts, number, is_last=number == last)
+                if stated != found.encode():
+                    raise KvaeError(f"{path}: is damaged (checksums differ): encode again")
+            batches.append(batch)
+        return _from_table(path, pa.Table.from_batches(batches, reader.schema))
 
 
 def _parquet(path: Path) -> Latents:
-    table = pyarrow.parquet.read_table(path)
+    table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
     table.validate(full=True)
     return _from_table(path, table)
 
@@ -226,6 +243,8 @@ def _from_table(path: Path, table: pa.Table) -> Latents:
             f"{path}: is not a file of latents (no column {min(missing)}): make one with"
             " kvae encode"
         )
+    if table.num_rows == 0:
+        raise _empty(path)
     text = (table.schema.metadata or {}).get(b"kvae")
     columns = {name: table.column(name) for name in (*_TEXT, *_PLACE)}
     matrices = {

@@ -17,6 +17,7 @@ from kvae.formats import TextTable, by_suffix, text_sink
 from kvae.h5ad import H5adFile, row_names
 from kvae.kept_columns import KeptColumns
 from kvae.latents.schema import LATENT_KEY, LOGVAR_KEY
+from kvae.latents.sums import SUM, sum_of_batch
 from kvae.npz import NpzFile
 
 __all__ = ["LatentWriter", "latent_format"]
@@ -30,10 +31,37 @@ class LatentWriter(Protocol):
         ...
 
 
+class _ArrowWriter:
+    """Holds a batch back until it is known whether it is the last one."""
+
+    def __init__(self, writer: Any, facts: bytes) -> None:
+        self._writer = writer
+        self._facts = facts
+        self._n_written = 0
+        self._held: pa.RecordBatch | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._write_held(is_last=False)
+        self._held = batch
+
+    def finish(self) -> None:
+        self._write_held(is_last=True)
+
+    def _write_held(self, *, is_last: bool) -> None:
+        if self._held is None:
+            return
+        found = sum_of_batch(self._held, self._facts, self._n_written, is_last=is_last)
+        self._writer.write_batch(self._held, custom_metadata={SUM: found})
+        self._n_written += 1
+        self._held = None
+
+
 @contextmanager
 def _arrow(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as opened:
+        writer = _ArrowWriter(opened, schema.metadata[b"kvae"])
         yield writer
+        writer.finish()
 
 
 class _ParquetWriter:
@@ -46,7 +74,7 @@ class _ParquetWriter:
 
 @contextmanager
 def _parquet(path: Path, schema: pa.Schema) -> Iterator[LatentWriter]:
-    with pyarrow.parquet.ParquetWriter(str(path), schema) as writer:
+    with pyarrow.parquet.ParquetWriter(str(path), schema, write_page_checksum=True) as writer:
         yield _ParquetWriter(writer)
 
 
