@@ -112,10 +112,12 @@ def read_tensors(
         raise KvaeError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
         reason = str(error).replace("\n", " ")
-        raise KvaeError(f"{path}: not a readable safetensors file ({reason})") from None
+        raise KvaeError(
+            f"{path}: not a readable safetensors file ({reason}): copy it again, or train again"
+        ) from None
     stated = header.pop("crc32", None)
     if names is None and stated is not None and stated != _checksum(tensors, header):
-        raise KvaeError(f"{path}: is damaged: its checksum does not fit")
+        raise KvaeError(f"{path}: is damaged (checksums differ): copy it again, or train again")
     return tensors, header
 
 
