@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kvae.model.discriminants import discriminants, evened
 from kvae.model.layers import find_block, in_float32, without_autocast
 from kvae.model.posterior import LOG_VAR_LIMIT, Latent
 
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from kvae.config import ModelConfig, ProfileEncoderConfig
     from kvae.layout import Layout
 
-# Share of the mean variance that is added to every direction before whitening: a
-# direction in which a class hardly varies in the sample is not one without noise.
-_RIDGE = 1e-4
-# Directions are scaled by the variance between classes to this power: the few in which
-# classes differ most would outweigh those that tell related ones apart.
-# Where it is less than the variance within classes, which is 1, there is nothing to raise.
-_EVENING = -0.25
 # The network starts as a small correction of the linear map.
 _CORRECTION = 0.3
 
@@ -128,7 +122,7 @@ class ProfileEncoder(nn.Module):
 
         The map is that of linear discriminant analysis: the directions in which
         classes differ most, in units of the scatter within them, but those in which
-        they differ very much scaled down, see `_evened`.
+        they differ very much scaled down, see `evened`.
 
         Parameters
         ----------
@@ -146,45 +140,11 @@ class ProfileEncoder(nn.Module):
         self.axes.zero_()
         self.axes[:, :n_axes] = axes_KC[:, :n_axes]
         del root_NK
-        inputs_NI = self._inputs(x_NF.float()).double()
-        means_GI, within_II = _scatter(inputs_NI, classes_N)
-        mean_I = means_GI.mean(dim=0)
-        ridge = _RIDGE * within_II.diagonal().mean() + 1e-12
-        values_I, vectors_II = torch.linalg.eigh(
-            within_II + ridge * torch.eye(len(within_II), dtype=within_II.dtype)
-        )
-        whitening_II = (vectors_II / values_I.sqrt()) @ vectors_II.T
-        between_GI = (means_GI - mean_I) @ whitening_II
-        between_I, directions_II = torch.linalg.eigh(between_GI.T @ between_GI / len(between_GI))
-        self.mean_input.copy_(mean_I)
-        self.whitening.copy_(whitening_II)
-        n_latent = min(self.discriminant.out_features, len(directions_II))
-        # Ascending; the last ones separate most.
-        best_LI = directions_II.flip(1)[:, :n_latent].T
-        scale_L = _evened(between_I.flip(0)[:n_latent])
+        found = discriminants(self._inputs(x_NF.float()).double(), classes_N)
+        self.mean_input.copy_(found.mean)
+        self.whitening.copy_(found.whitening)
+        n_latent = min(self.discriminant.out_features, len(found.between))
+        scale_L = evened(found.between[:n_latent])
         self.discriminant.weight.zero_()
-        self.discriminant.weight[:n_latent] = (scale_L[:, None] * best_LI).float()
-
-
-def _evened(between_L: Tensor) -> Tensor:
-    """Scale of each direction, of which the variance between classes is given.
-
-    The variance within classes is 1 in all of them. The variance of all rows is, summed
-    over the directions, what it would be with scales of 1.
-    """
-    scale_L = between_L.clamp(min=1.0) ** _EVENING
-    total_L = between_L + 1.0
-    return scale_L * (total_L.sum() / (scale_L.square() * total_L).sum()).sqrt()
-
-
-def _scatter(x_NI: Tensor, classes_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of every class, and the mean covariance within classes, each counted once."""
-    _, classes_N, sizes_G = torch.unique(classes_N, return_inverse=True, return_counts=True)
-    sums_GI = x_NI.new_zeros(len(sizes_G), x_NI.shape[1])
-    sums_GI.index_add_(0, classes_N, x_NI)
-    means_GI = sums_GI / sizes_G[:, None]
-    residual_NI = x_NI - means_GI[classes_N]
-    # A class of n rows has n - 1 independent residuals; one of a single row has none.
-    weight_N = 1.0 / (sizes_G - 1).clamp(min=1).to(x_NI.dtype)[classes_N]
-    n_classes = max(int((sizes_G > 1).sum()), 1)
-    return means_GI, (residual_NI * weight_N[:, None]).T @ residual_NI / n_classes
+        weight_LI = scale_L[:, None] * found.directions[:, :n_latent].T
+        self.discriminant.weight[:n_latent] = weight_LI.float()
