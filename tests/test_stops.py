@@ -142,3 +142,21 @@ def test_a_full_disk_is_told_with_the_output_that_was_asked_for(tmp_path: Path) 
     write(tmp_path / "a.fna", GOOD)
     told = fails(run_kvae("featurize", "a.fna", cwd=tmp_path, preexec_fn=limit_files))
     assert re.match(r"kvae: error: \S*?/?feats\.arrow: file too large\n", told), told
+
+
+def test_a_program_that_is_stopped_while_it_is_loaded_says_so(tmp_path: Path) -> None:
+    slow = "import sys, time\nprint('loading', flush=True)\ntime.sleep(60)\n"
+    (tmp_path / "typer.py").write_text(slow)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kvae", "--help"],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "kvae: interrupted\n")
