@@ -500,3 +500,74 @@ def test_each_process_has_the_noise_of_its_own_rows() -> None:
         ours = profile_encoder(model).noise(halves)
         found.view(2, 9, 144)[:, part] = ours.view(2, -1, 144)
     assert torch.equal(found, expected)
+
+
+# --- between what a run started from and what it has learned -------------------------
+
+
+def test_a_run_keeps_a_share_of_what_it_started_from(
+    first: Path, packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"init": first, "epochs": 1}
+    train(packed, tmp_path / "none", init_share=0.0, **changes)
+    train(packed, tmp_path / "most", init_share=0.75, **changes)
+    before, learned, kept = (
+        load_file(folder / "model.safetensors")
+        for folder in (first, tmp_path / "none", tmp_path / "most")
+    )
+    is_changed = False
+    for name, tensor in kept.items():
+        if tensor.is_floating_point():
+            wanted = 0.75 * before[name].double() + 0.25 * learned[name].double()
+            torch.testing.assert_close(tensor.double(), wanted, rtol=1e-5, atol=1e-7)
+            is_changed |= not torch.equal(before[name], learned[name])
+        else:
+            assert torch.equal(tensor, learned[name])
+    assert is_changed
+    # Learning itself goes on as without.
+    assert untimed(tmp_path / "none") == untimed(tmp_path / "most")
+    assert not (tmp_path / "none" / "initial.safetensors").exists()
+    initial = load_file(tmp_path / "most" / "initial.safetensors")
+    assert all(torch.equal(initial[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_what_is_kept_survives_a_stop(
+    epoch: int, first: Path, packed: kvae.FeatureStore, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"init_share": 0.5, "epochs": 3}
+    train(packed, tmp_path / "whole", init=first, **changes)
+    with pytest.raises(TrainingInterrupted):
+        train(packed, tmp_path / "run", init=first, progress=StopIn(epoch), **changes)
+    if epoch == 1:  # Killed before anything was stored.
+        for path in (tmp_path / "run" / "checkpoints").iterdir():
+            path.unlink()
+    # The run's folder has all it needs.
+    train(packed, tmp_path / "run", resume=True, **changes)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_the_package_s_model_is_kept_where_there_are_no_labels(
+    first: Path, packed: kvae.FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = tmp_path / "labels.tsv"
+    names = sorted({Path(name).name for name in packed.source_names})
+    labels.write_text("file\tspecies\n" + "".join(f"{name}\t{name[:3]}\n" for name in names))
+    labelled = {"positives": "species", "labels": str(labels)}
+
+    def settled(name: str, init: str | Path, **changes: Any) -> float | None:
+        train(packed, tmp_path / name, init=init, epochs=1, **changes)
+        return RunFolder(tmp_path / name).read_config().training.init_share
+
+    assert settled("own", first) is None
+    monkeypatch.setattr("kvae.pretrained._FILE", first / "model.safetensors")
+    assert settled("sources", "pretrained") == 0.75
+    assert settled("contigs", "pretrained", positives="contig") == 0.75
+    assert settled("labelled", "pretrained", **labelled) is None
+    assert settled("asked", "pretrained", init_share=0.25) == 0.25
+
+
+def test_nothing_is_kept_of_no_model(packed: kvae.FeatureStore, tmp_path: Path) -> None:
+    with pytest.raises(KvaeError, match=r"init_share is of the weights.*name a model with --init"):
+        train(packed, tmp_path / "run", init_share=0.5)
+    assert not (tmp_path / "run").exists()

@@ -6,6 +6,8 @@ PRESET = "kvae"
 PRESETS = ("kvae", "outline", "deep", "slim", "lowrank", "dot")
 EPOCHS = 20
 DEMO_EPOCHS = 6
+# Of the weights that a run starts from, where these are the package's own.
+INIT_SHARE = 0.75
 BATCH_SIZE = 128
 LR = 1e-3
 SEED = 0

@@ -1,10 +1,10 @@
 """The files of a run.
 
 ``config.json`` makes a folder a run. ``metrics.jsonl`` has a line per epoch,
-``model.safetensors`` the weights of the best one, ``checkpoints/`` what is needed
-to go on, ``data.json`` which rows it saw, ``split.json`` what was held out,
-``baselines.json`` the scores of the trivial predictors, ``environment.json`` what
-computed it, and ``tensorboard/`` the curves.
+``model.safetensors`` the weights of the best one, ``initial.safetensors`` those that the
+run keeps a share of, ``checkpoints/`` what is needed to go on, ``data.json`` which rows
+it saw, ``split.json`` what was held out, ``baselines.json`` the scores of the trivial
+predictors, ``environment.json`` what computed it, and ``tensorboard/`` the curves.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _FILES = (
     "config.json",
     "metrics.jsonl",
     "model.safetensors",
+    "initial.safetensors",
     "data.json",
     "split.json",
     "baselines.json",
@@ -58,6 +59,7 @@ class RunFolder:
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
         self.model = self.path / "model.safetensors"
+        self.initial = self.path / "initial.safetensors"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self._lock: int | None = None

@@ -97,6 +97,11 @@ class TrainConfig(Frozen):
     for `kvae.evaluate`. But for contigs, batches are then made of ``per_class`` rows of
     each of their classes, with related classes together.
 
+    A run that starts from the weights of another model keeps ``init_share`` of them: the
+    model that is written is that far from what the run has learned. Models are compared, and
+    epochs go on, without. None is `defaults.INIT_SHARE` where the package's own model learns
+    from contigs or sources, and nothing elsewhere.
+
     The parts in ``freeze`` stay as they are and compute as they will in use: without
     noise or dropout.
 
@@ -123,6 +128,7 @@ class TrainConfig(Frozen):
     positives: str = "contig"
     labels: str | None = None
     per_class: Annotated[int, Field(ge=1, le=1024)] = 4
+    init_share: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     freeze: tuple[Literal["encoder", "decoder"], ...] = ()
     checkpoint_minutes: NonNegative = 10.0
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"

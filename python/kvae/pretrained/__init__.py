@@ -79,6 +79,11 @@ class StartingModel:
     name: str | Path
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether it is the package's own."""
+        return model_path(self.name) == _FILE
+
+    @property
     def config(self) -> ModelConfig:
         """Its architecture."""
         from kvae.model.files import read_model_config

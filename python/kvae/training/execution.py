@@ -18,6 +18,7 @@ from kvae.errors import KvaeError
 from kvae.halves import halves_of
 from kvae.model import KmerVAE
 from kvae.model.profile_encoder import ProfileEncoder
+from kvae.pretrained import StartingModel
 from kvae.row_sources import RowSource
 from kvae.run_folder import RunFolder
 from kvae.sampling import balanced_rows
@@ -215,6 +216,9 @@ class Execution:
         """Let a new model learn what it starts from; what draws batches, if classes do."""
         if is_new:
             self.model.initialise()
+        if is_new and self.init is None and self.config.training.init_share:
+            # Stopped before the first checkpoint, and gone on with.
+            self.init = StartingModel(self.folder.initial).copy_to
         if is_new and self.init is not None:
             self.init(self.model)
         classes = self.classes
@@ -246,6 +250,8 @@ class Execution:
         if state is None:
             self.folder.start(self.config, is_there=is_there)
             self._write_facts(baselines)
+            if self.config.training.init_share:
+                self.model.save(self.folder.initial)
         else:
             self.folder.write_config(self.config)
             self.folder.cut_metrics(state.epoch)
@@ -259,7 +265,10 @@ class Execution:
         done = state.epoch if state else 0
         epochs = self.config.training.epochs
         minutes = self.config.training.checkpoint_minutes
-        keeper = Keeper(self.folder, trainer, self.data, minutes, state)
+        initial, share = None, self.config.training.init_share or 0.0
+        if share and self.processes.is_first:
+            initial = KmerVAE.load(self.folder.initial, layout=self.source.layout)
+        keeper = Keeper(self.folder, trainer, self.data, minutes, state, initial, share)
         curves = Curves(self.folder.tensorboard, done) if self.processes.is_first else None
         with keeper.listening():
             for epoch in range(done + 1, epochs + 1):
@@ -384,6 +393,11 @@ class Execution:
             self.progress.message(
                 f"{training.labels}: {self.classes.n_labelled:,} of {len(self.source):,} rows have"
                 f" a {training.positives}; each other contig is a class of its own"
+            )
+        if share := self.config.training.init_share:
+            self.progress.message(
+                f"the models that are written keep {share:.0%} of the weights that this run starts "
+                "from (training.init_share)"
             )
         learns_inputs = isinstance(self.model.encoder, ProfileEncoder)
         if learns_inputs and self.init is None and len(split.train) < FEW_ROWS:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kvae.model import KmerVAE
+from kvae.model.mixing import mixed
 from kvae.run_folder import RunFolder
 from kvae.training.checkpoint import (
     Best,
@@ -57,6 +59,8 @@ class Keeper:
         an epoch.
     state
         What the run was resumed from.
+    initial, share
+        The model that it started from, and how much of it those keep that are written.
 
     Attributes
     ----------
@@ -71,8 +75,12 @@ class Keeper:
         data: str,
         minutes: float,
         state: RunState | None,
+        initial: KmerVAE | None = None,
+        share: float = 0.0,
     ) -> None:
         self.state = state
+        self._initial = initial
+        self._share = share
         self._folder = folder
         self._trainer = trainer
         self._processes = trainer.processes
@@ -121,8 +129,15 @@ class Keeper:
         if best is None or loss < best.loss:
             best = Best(epoch=epoch, loss=loss)
             if self._processes.is_first:
-                self._trainer.model.save(self._folder.model, epoch=epoch, validation_loss=loss)
+                self._write_model(epoch=epoch, validation_loss=loss)
         self._store(epoch, best)
+
+    def _write_model(self, **facts: float) -> None:
+        model = self._trainer.model
+        if self._initial is not None:
+            model = mixed(self._initial, model, self._share)
+            facts["init_share"] = self._share
+        model.save(self._folder.model, **facts)
 
     def _store_within_epoch(self) -> None:
         if self.state is None or self.state.step < self._trainer.step:

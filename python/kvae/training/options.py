@@ -106,6 +106,9 @@ def continued(
         preset = preset or file_preset
         asked = override(own, content, str(config))
     asked = override(asked, _settable(changes))
+    if asked.training.init_share is None:
+        # Left open, and settled when the run began.
+        asked = override(asked, {"training.init_share": own.training.init_share})
     if preset is not None and preset != own.preset:
         raise KvaeError(f"{folder.path} was started with preset {own.preset}, not {preset}")
     free = {f"training.{key}": getattr(asked.training, key) for key in _FREE}

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from kvae import defaults
 from kvae._core import available_threads
 from kvae.config import RunConfig, parse_config
 from kvae.device import resolve_device, torch_threads
@@ -94,7 +95,8 @@ def train(
         table of labels; see `kvae.config.TrainConfig`.
     init
         A model whose weights to start from, ``pretrained`` or a run or model file; its
-        architecture takes the place of the preset's.
+        architecture takes the place of the preset's. Where it is ``pretrained`` and there
+        are no labels, most of its weights are kept, see `kvae.config.TrainConfig`.
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     threads
@@ -174,7 +176,12 @@ def train(
                         f"{init} brings its own architecture: leave out --latent and settings of "
                         "the model"
                     )
-                started = started.model_copy(update={"model": StartingModel(init).config})
+                started = _starting_from(StartingModel(init), started)
+            elif started.training.init_share:
+                raise KvaeError(
+                    "training.init_share is of the weights that a run starts from: name a model "
+                    "with --init, or set it to 0"
+                )
             return "start." + started.model_dump_json()
 
         # By one for all: the others may come when it has begun to write.
@@ -224,6 +231,16 @@ def train(
                 input_files(features),
             )
             return execution.execute(resume=decision.startswith("resume"), is_there=was_there)
+
+
+def _starting_from(model: StartingModel, config: RunConfig) -> RunConfig:
+    """Take over a model's architecture, and settle how much of its weights is kept."""
+    training = config.training
+    is_labelled = training.positives not in ("contig", "source")
+    if training.init_share is None and model.is_pretrained and not is_labelled:
+        # Contigs without labels say little against all that it was trained with.
+        training = training.model_copy(update={"init_share": defaults.INIT_SHARE})
+    return config.model_copy(update={"model": model.config, "training": training})
 
 
 def _whole_path(path: str | Path) -> str:
