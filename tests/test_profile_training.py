@@ -543,7 +543,10 @@ def test_what_is_kept_survives_a_stop(
         for path in (tmp_path / "run" / "checkpoints").iterdir():
             path.unlink()
     # The run's folder has all it needs.
-    train(packed, tmp_path / "run", resume=True, **changes)
+    progress = Record()
+    train(packed, tmp_path / "run", resume=True, progress=progress, **changes)
+    assert any("keep 50% of the weights" in line for line in progress.messages)
+    assert not any("are few to learn" in line for line in progress.messages)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 

@@ -400,7 +400,8 @@ class Execution:
                 "from (training.init_share)"
             )
         learns_inputs = isinstance(self.model.encoder, ProfileEncoder)
-        if learns_inputs and self.init is None and len(split.train) < FEW_ROWS:
+        starts_anew = self.init is None and not share
+        if learns_inputs and starts_anew and len(split.train) < FEW_ROWS:
             self.progress.message(
                 f"{len(split.train):,} rows are few to learn a latent from: --init pretrained "
                 "starts from a model that has seen hundreds of species, and kvae encode "
