@@ -508,7 +508,8 @@ def test_each_process_has_the_noise_of_its_own_rows() -> None:
 def test_a_run_keeps_a_share_of_what_it_started_from(
     first: Path, packed: kvae.FeatureStore, tmp_path: Path
 ) -> None:
-    changes: dict[str, Any] = {"init": first, "epochs": 1}
+    # Two epochs, so that random numbers drawn between them would show.
+    changes: dict[str, Any] = {"init": first, "epochs": 2}
     train(packed, tmp_path / "none", init_share=0.0, **changes)
     train(packed, tmp_path / "most", init_share=0.75, **changes)
     before, learned, kept = (

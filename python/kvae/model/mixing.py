@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,15 +32,10 @@ def mixed(first: KmerVAE, second: KmerVAE, share: float) -> KmerVAE:
     KmerVAE
         A new model on the CPU, in evaluation mode.
     """
-    from kvae.model.vae import KmerVAE
-
+    # A copy, as a new model would draw random numbers for weights that it does not keep.
+    model = copy.deepcopy(second).to("cpu").eval()
     others = first.state_dict()
-    state = {}
-    for name, tensor in second.state_dict().items():
-        own = tensor.to("cpu", copy=True)
-        if own.is_floating_point():
-            own.lerp_(others[name].to(own), share)
-        state[name] = own
-    model = KmerVAE(second.config, second.layout)
-    model.load_state_dict(state)
-    return model.eval()
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.lerp_(others[name].to(tensor), share)
+    return model
