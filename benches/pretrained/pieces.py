@@ -71,13 +71,15 @@ def read_contigs(path: Path) -> list[bytes]:
     ]
 
 
-def tiles(length: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+def tiles(
+    length: int, rng: np.random.Generator, shortest: int = SHORTEST, longest: int = LONGEST
+) -> Iterator[tuple[int, int]]:
     """Cut a contig into pieces of random length; what is too short at its end is left."""
     start = 0
-    while start + SHORTEST <= length:
-        n = int(np.exp(rng.uniform(np.log(SHORTEST), np.log(LONGEST))))
+    while start + shortest <= length:
+        n = int(np.exp(rng.uniform(np.log(shortest), np.log(longest))))
         end = min(start + n, length)
-        if end - start >= SHORTEST:
+        if end - start >= shortest:
             yield start, end
         start = end
 
